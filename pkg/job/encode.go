@@ -1,0 +1,247 @@
+package job
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"builder/pkg/der"
+
+	"github.com/google/uuid"
+)
+
+// The encodings here are those of our own messages and records; docs/protocol.md
+// has their ASN.1. Records may grow trailing fields: readers skip unknown ones.
+
+// EncodeContent writes Content ::= SEQUENCE { sha256 UTF8String (SIZE (0|32)), size INTEGER }.
+func EncodeContent(w *der.Writer, c Content) {
+	w.Sequence(func() {
+		if c.IsZero() {
+			w.Octets(nil)
+		} else {
+			w.Octets(c.SHA256[:])
+		}
+		w.Int(c.Size)
+	})
+}
+
+// DecodeContent is the inverse of EncodeContent.
+func DecodeContent(r *der.Reader) Content {
+	var c Content
+	in := r.Enter(der.Sequence)
+	hash := in.Octets()
+	c.Size = in.Int()
+	switch {
+	case r.Err() != nil:
+	case len(hash) == 0 && c.Size == 0:
+	case len(hash) != sha256.Size || c.Size < 0:
+		r.Fail(fmt.Errorf("content with a hash of %d octets and size %d", len(hash), c.Size))
+	default:
+		copy(c.SHA256[:], hash)
+	}
+	return c
+}
+
+// EncodeJob writes Job ::= SEQUENCE { name, platform UTF8String, script Content,
+// template UTF8String, vars SEQUENCE OF SEQUENCE { name, value UTF8String } }.
+func EncodeJob(w *der.Writer, j Job) {
+	w.Sequence(func() {
+		w.String(j.Name)
+		w.String(j.Platform)
+		EncodeContent(w, j.Script)
+		w.String(j.Template)
+		w.Sequence(func() {
+			for _, v := range j.Vars {
+				w.Sequence(func() {
+					w.String(v.Name)
+					w.String(v.Value)
+				})
+			}
+		})
+	})
+}
+
+// DecodeJob is the inverse of EncodeJob.
+func DecodeJob(r *der.Reader) Job {
+	in := r.Enter(der.Sequence)
+	j := Job{
+		Name:     in.String(),
+		Platform: in.String(),
+		Script:   DecodeContent(&in),
+		Template: in.String(),
+	}
+	for vars := in.Enter(der.Sequence); vars.More(); {
+		v := vars.Enter(der.Sequence)
+		j.Vars = append(j.Vars, Var{Name: v.String(), Value: v.String()})
+	}
+	return j
+}
+
+// EncodePlan writes Plan ::= SEQUENCE { period INTEGER, every INTEGER, cron,
+// zone UTF8String }; every is in nanoseconds.
+func EncodePlan(w *der.Writer, p Plan) {
+	w.Sequence(func() {
+		w.Int(int64(p.Period))
+		w.Int(int64(p.Every))
+		w.String(p.Cron)
+		w.String(p.Zone)
+	})
+}
+
+// DecodePlan is the inverse of EncodePlan.
+func DecodePlan(r *der.Reader) Plan {
+	in := r.Enter(der.Sequence)
+	p := Plan{
+		Period: Period(in.Int()),
+		Every:  time.Duration(in.Int()),
+		Cron:   in.String(),
+		Zone:   in.String(),
+	}
+	if r.Err() == nil && (p.Period < Hourly || p.Period > Never || p.Every < 0) {
+		r.Fail(fmt.Errorf("plan with period %d, every %d", p.Period, p.Every))
+	}
+	return p
+}
+
+// EncodeResult writes Result ::= SEQUENCE { kind INTEGER, code INTEGER, text,
+// cause UTF8String }.
+func EncodeResult(w *der.Writer, res Result) {
+	w.Sequence(func() {
+		w.Int(int64(res.Kind))
+		w.Int(res.Code)
+		w.String(res.Text)
+		w.String(string(res.Cause))
+	})
+}
+
+// DecodeResult is the inverse of EncodeResult.
+func DecodeResult(r *der.Reader) Result {
+	in := r.Enter(der.Sequence)
+	res := Result{
+		Kind:  Kind(in.Int()),
+		Code:  in.Int(),
+		Text:  in.String(),
+		Cause: Cause(in.String()),
+	}
+	if r.Err() == nil && (res.Kind < Exited || res.Kind > Failed) {
+		r.Fail(fmt.Errorf("result of kind %d", res.Kind))
+	}
+	return res
+}
+
+// EncodeTime writes Instant ::= INTEGER, nanoseconds since 1970 in UTC; 0 is no
+// time at all.
+func EncodeTime(w *der.Writer, t time.Time) {
+	if t.IsZero() {
+		w.Int(0)
+		return
+	}
+	w.Int(t.UnixNano())
+}
+
+// DecodeTime is the inverse of EncodeTime.
+func DecodeTime(r *der.Reader) time.Time {
+	if ns := r.Int(); ns != 0 {
+		return time.Unix(0, ns).UTC()
+	}
+	return time.Time{}
+}
+
+// DecodeUUID reads the 16 octets of a uuid under UTF8String. Longer values are
+// cut, as the reference does.
+func DecodeUUID(r *der.Reader) uuid.UUID {
+	var id uuid.UUID
+	b := r.Octets()
+	if r.Err() == nil && len(b) < len(id) {
+		r.Fail(fmt.Errorf("uuid of %d octets", len(b)))
+	}
+	copy(id[:], b)
+	return id
+}
+
+// EncodeRun writes Run ::= SEQUENCE { id INTEGER, job Job, platform UTF8String,
+// asked Instant, tries INTEGER, after Instant }.
+func EncodeRun(w *der.Writer, run Run) {
+	w.Sequence(func() {
+		w.Int(int64(run.ID))
+		EncodeJob(w, run.Job)
+		w.String(run.Platform)
+		EncodeTime(w, run.Asked)
+		w.Int(int64(run.Tries))
+		EncodeTime(w, run.After)
+	})
+}
+
+// DecodeRun is the inverse of EncodeRun.
+func DecodeRun(r *der.Reader) Run {
+	in := r.Enter(der.Sequence)
+	return Run{
+		ID:       uint64(in.Int()),
+		Job:      DecodeJob(&in),
+		Platform: in.String(),
+		Asked:    DecodeTime(&in),
+		Tries:    int(in.Int()),
+		After:    DecodeTime(&in),
+	}
+}
+
+// EncodeBuild writes Build ::= SEQUENCE { uuid UTF8String, run, try INTEGER, job,
+// platform UTF8String, script Content, worker UTF8String, started, finished
+// Instant, result Result, artifacts SEQUENCE OF SEQUENCE { path UTF8String,
+// mode INTEGER, content Content }, notes SEQUENCE OF UTF8String }.
+func EncodeBuild(w *der.Writer, b Build) {
+	w.Sequence(func() {
+		w.Octets(b.UUID[:])
+		w.Int(int64(b.Run))
+		w.Int(int64(b.Try))
+		w.String(b.Job)
+		w.String(b.Platform)
+		EncodeContent(w, b.Script)
+		w.String(b.Worker)
+		EncodeTime(w, b.Started)
+		EncodeTime(w, b.Finished)
+		EncodeResult(w, b.Result)
+		w.Sequence(func() {
+			for _, a := range b.Artifacts {
+				w.Sequence(func() {
+					w.String(a.Path)
+					w.Int(int64(a.Mode))
+					EncodeContent(w, a.Content)
+				})
+			}
+		})
+		w.Sequence(func() {
+			for _, note := range b.Notes {
+				w.String(note)
+			}
+		})
+	})
+}
+
+// DecodeBuild is the inverse of EncodeBuild.
+func DecodeBuild(r *der.Reader) Build {
+	in := r.Enter(der.Sequence)
+	b := Build{
+		UUID:     DecodeUUID(&in),
+		Run:      uint64(in.Int()),
+		Try:      int(in.Int()),
+		Job:      in.String(),
+		Platform: in.String(),
+		Script:   DecodeContent(&in),
+		Worker:   in.String(),
+		Started:  DecodeTime(&in),
+		Finished: DecodeTime(&in),
+		Result:   DecodeResult(&in),
+	}
+	for artifacts := in.Enter(der.Sequence); artifacts.More(); {
+		a := artifacts.Enter(der.Sequence)
+		b.Artifacts = append(b.Artifacts, Artifact{
+			Path: a.String(), Mode: fs.FileMode(a.Int()) & fs.ModePerm, Content: DecodeContent(&a),
+		})
+	}
+	for notes := in.Enter(der.Sequence); notes.More(); {
+		b.Notes = append(b.Notes, notes.String())
+	}
+	return b
+}
