@@ -152,8 +152,8 @@ func (r *Reader) Bool() bool {
 // Octets reads a UTF8String, whose content may be any octets.
 func (r *Reader) Octets() []byte { return r.Element(UTF8String) }
 
-// String reads a UTF8String, whose content may be any octets.
-func (r *Reader) String() string { return string(r.Element(UTF8String)) }
+// Text reads a UTF8String, whose content may be any octets.
+func (r *Reader) Text() string { return string(r.Element(UTF8String)) }
 
 // Time reads a GeneralizedTime or a UTCTime; the result is in UTC.
 func (r *Reader) Time() time.Time {

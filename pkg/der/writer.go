@@ -66,8 +66,8 @@ func intSize(v int64) int {
 // IntSize is the number of octets of a whole INTEGER element.
 func IntSize(v int64) int64 { return 2 + int64(intSize(v)) }
 
-// String appends arbitrary octets as a UTF8String.
-func (w *Writer) String(s string) {
+// Text appends arbitrary octets as a UTF8String.
+func (w *Writer) Text(s string) {
 	w.Data = append(AppendHeader(w.Data, UTF8String, int64(len(s))), s...)
 }
 

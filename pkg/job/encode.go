@@ -47,15 +47,15 @@ func DecodeContent(r *der.Reader) Content {
 // template UTF8String, vars SEQUENCE OF SEQUENCE { name, value UTF8String } }.
 func EncodeJob(w *der.Writer, j Job) {
 	w.Sequence(func() {
-		w.String(j.Name)
-		w.String(j.Platform)
+		w.Text(j.Name)
+		w.Text(j.Platform)
 		EncodeContent(w, j.Script)
-		w.String(j.Template)
+		w.Text(j.Template)
 		w.Sequence(func() {
 			for _, v := range j.Vars {
 				w.Sequence(func() {
-					w.String(v.Name)
-					w.String(v.Value)
+					w.Text(v.Name)
+					w.Text(v.Value)
 				})
 			}
 		})
@@ -66,14 +66,14 @@ func EncodeJob(w *der.Writer, j Job) {
 func DecodeJob(r *der.Reader) Job {
 	in := r.Enter(der.Sequence)
 	j := Job{
-		Name:     in.String(),
-		Platform: in.String(),
+		Name:     in.Text(),
+		Platform: in.Text(),
 		Script:   DecodeContent(&in),
-		Template: in.String(),
+		Template: in.Text(),
 	}
 	for vars := in.Enter(der.Sequence); vars.More(); {
 		v := vars.Enter(der.Sequence)
-		j.Vars = append(j.Vars, Var{Name: v.String(), Value: v.String()})
+		j.Vars = append(j.Vars, Var{Name: v.Text(), Value: v.Text()})
 	}
 	return j
 }
@@ -84,8 +84,8 @@ func EncodePlan(w *der.Writer, p Plan) {
 	w.Sequence(func() {
 		w.Int(int64(p.Period))
 		w.Int(int64(p.Every))
-		w.String(p.Cron)
-		w.String(p.Zone)
+		w.Text(p.Cron)
+		w.Text(p.Zone)
 	})
 }
 
@@ -95,8 +95,8 @@ func DecodePlan(r *der.Reader) Plan {
 	p := Plan{
 		Period: Period(in.Int()),
 		Every:  time.Duration(in.Int()),
-		Cron:   in.String(),
-		Zone:   in.String(),
+		Cron:   in.Text(),
+		Zone:   in.Text(),
 	}
 	if r.Err() == nil && (p.Period < Hourly || p.Period > Never || p.Every < 0) {
 		r.Fail(fmt.Errorf("plan with period %d, every %d", p.Period, p.Every))
@@ -110,8 +110,8 @@ func EncodeResult(w *der.Writer, res Result) {
 	w.Sequence(func() {
 		w.Int(int64(res.Kind))
 		w.Int(res.Code)
-		w.String(res.Text)
-		w.String(string(res.Cause))
+		w.Text(res.Text)
+		w.Text(string(res.Cause))
 	})
 }
 
@@ -121,8 +121,8 @@ func DecodeResult(r *der.Reader) Result {
 	res := Result{
 		Kind:  Kind(in.Int()),
 		Code:  in.Int(),
-		Text:  in.String(),
-		Cause: Cause(in.String()),
+		Text:  in.Text(),
+		Cause: Cause(in.Text()),
 	}
 	if r.Err() == nil && (res.Kind < Exited || res.Kind > Failed) {
 		r.Fail(fmt.Errorf("result of kind %d", res.Kind))
@@ -166,7 +166,7 @@ func EncodeRun(w *der.Writer, run Run) {
 	w.Sequence(func() {
 		w.Int(int64(run.ID))
 		EncodeJob(w, run.Job)
-		w.String(run.Platform)
+		w.Text(run.Platform)
 		EncodeTime(w, run.Asked)
 		w.Int(int64(run.Tries))
 		EncodeTime(w, run.After)
@@ -179,7 +179,7 @@ func DecodeRun(r *der.Reader) Run {
 	return Run{
 		ID:       uint64(in.Int()),
 		Job:      DecodeJob(&in),
-		Platform: in.String(),
+		Platform: in.Text(),
 		Asked:    DecodeTime(&in),
 		Tries:    int(in.Int()),
 		After:    DecodeTime(&in),
@@ -195,17 +195,17 @@ func EncodeBuild(w *der.Writer, b Build) {
 		w.Octets(b.UUID[:])
 		w.Int(int64(b.Run))
 		w.Int(int64(b.Try))
-		w.String(b.Job)
-		w.String(b.Platform)
+		w.Text(b.Job)
+		w.Text(b.Platform)
 		EncodeContent(w, b.Script)
-		w.String(b.Worker)
+		w.Text(b.Worker)
 		EncodeTime(w, b.Started)
 		EncodeTime(w, b.Finished)
 		EncodeResult(w, b.Result)
 		w.Sequence(func() {
 			for _, a := range b.Artifacts {
 				w.Sequence(func() {
-					w.String(a.Path)
+					w.Text(a.Path)
 					w.Int(int64(a.Mode))
 					EncodeContent(w, a.Content)
 				})
@@ -213,7 +213,7 @@ func EncodeBuild(w *der.Writer, b Build) {
 		})
 		w.Sequence(func() {
 			for _, note := range b.Notes {
-				w.String(note)
+				w.Text(note)
 			}
 		})
 	})
@@ -226,10 +226,10 @@ func DecodeBuild(r *der.Reader) Build {
 		UUID:     DecodeUUID(&in),
 		Run:      uint64(in.Int()),
 		Try:      int(in.Int()),
-		Job:      in.String(),
-		Platform: in.String(),
+		Job:      in.Text(),
+		Platform: in.Text(),
 		Script:   DecodeContent(&in),
-		Worker:   in.String(),
+		Worker:   in.Text(),
 		Started:  DecodeTime(&in),
 		Finished: DecodeTime(&in),
 		Result:   DecodeResult(&in),
@@ -237,11 +237,11 @@ func DecodeBuild(r *der.Reader) Build {
 	for artifacts := in.Enter(der.Sequence); artifacts.More(); {
 		a := artifacts.Enter(der.Sequence)
 		b.Artifacts = append(b.Artifacts, Artifact{
-			Path: a.String(), Mode: fs.FileMode(a.Int()) & fs.ModePerm, Content: DecodeContent(&a),
+			Path: a.Text(), Mode: fs.FileMode(a.Int()) & fs.ModePerm, Content: DecodeContent(&a),
 		})
 	}
 	for notes := in.Enter(der.Sequence); notes.More(); {
-		b.Notes = append(b.Notes, notes.String())
+		b.Notes = append(b.Notes, notes.Text())
 	}
 	return b
 }
