@@ -1,0 +1,304 @@
+package console_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"builder/pkg/console"
+	"builder/pkg/disk"
+)
+
+// byOctets keeps cmp from looking into long lines one octet at a time.
+var byOctets = cmp.Comparer(bytes.Equal)
+
+// oddLines are a line of every kind.
+func oddLines() []console.Line {
+	return []console.Line{
+		{Delta: 0, Data: []byte("hello")},
+		{Delta: -5, Data: []byte{}},
+		{Delta: math.MinInt64, Data: []byte("before\nand after a newline")},
+		{Delta: math.MaxInt64, Data: []byte{0, 0xff, '\r', '\n', '\n'}},
+		{Delta: 7, Flags: console.NoNewline, Data: []byte("first half, ")},
+		{Delta: 7, Data: []byte("second half")},
+		{Delta: 3, Flags: console.NoNewline, Data: []byte{}},
+		{Delta: 9, Flags: console.NoNewline, Data: []byte("no end")},
+	}
+}
+
+// numbered is line number n of a console that is made up for a test.
+func numbered(n int64) console.Line {
+	data := fmt.Appendf(nil, "line %d %s", n, strings.Repeat("x", int(n*7919%173)))
+	return console.Line{Delta: time.Duration(n * 1000), Data: data}
+}
+
+func create(t testing.TB) (*console.Writer, string) {
+	t.Helper()
+	dir := t.TempDir()
+	w, err := console.Create(disk.OS{}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	return w, dir
+}
+
+// written makes a console of the given lines, closed.
+func written(t testing.TB, lines []console.Line) (dir string) {
+	t.Helper()
+	w, dir := create(t)
+	must(t, w.Append(lines...))
+	must(t, w.Close())
+	return dir
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func clone(l console.Line) console.Line {
+	l.Data = append([]byte{}, l.Data...)
+	return l
+}
+
+func collect(seq iter.Seq2[console.Line, error]) (lines []console.Line, err error) {
+	for line, err := range seq {
+		if err != nil {
+			return lines, err
+		}
+		lines = append(lines, clone(line))
+	}
+	return lines, nil
+}
+
+// read returns the lines that a Reader gives, and its error.
+func read(t testing.TB, dir string) ([]console.Line, error) {
+	t.Helper()
+	r, err := console.Open(disk.OS{}, dir)
+	must(t, err)
+	defer r.Close()
+	return collect(r.Forward(0))
+}
+
+// follow reads an observer to its end.
+func follow(ctx context.Context, o *console.Observer) (lines []console.Line, err error) {
+	for {
+		batch, _, err := o.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return lines, nil
+		}
+		if err != nil {
+			return lines, err
+		}
+		for _, line := range batch {
+			lines = append(lines, clone(line))
+		}
+	}
+}
+
+func TestTextIsWhatWasPrinted(t *testing.T) {
+	dir := written(t, oddLines())
+	got, err := os.ReadFile(filepath.Join(dir, console.TextFile))
+	must(t, err)
+	want := "hello\n\nbefore\nand after a newline\n\x00\xff\r\n\n\nfirst half, second half\nno end"
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Error(diff)
+	}
+	index, err := os.Stat(filepath.Join(dir, console.IndexFile))
+	must(t, err)
+	if want := int64(24 * len(oddLines())); index.Size() != want {
+		t.Errorf("index has %d octets, want %d", index.Size(), want)
+	}
+}
+
+// The format is on people's disks: it does not change by accident.
+func TestIndexOctets(t *testing.T) {
+	dir := written(t, []console.Line{{Delta: 1, Data: []byte("a")}, {Delta: -2, Flags: console.NoNewline, Data: []byte("bc")}})
+	got, err := os.ReadFile(filepath.Join(dir, console.IndexFile))
+	must(t, err)
+	want := "" +
+		"0000000000000002" + "0000000000000001" + "00000000" + "b7ceff7e" +
+		"0000000000000004" + "fffffffffffffffe" + "00000001" + "15c7d22a"
+	if diff := cmp.Diff(want, fmt.Sprintf("%x", got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReaderGivesBackWhatWasAppended(t *testing.T) {
+	dir := written(t, oddLines())
+	r, err := console.Open(disk.OS{}, dir)
+	must(t, err)
+	defer r.Close()
+	if got, want := r.Count(), int64(len(oddLines())); got != want {
+		t.Errorf("count is %d, want %d", got, want)
+	}
+	for from := range len(oddLines()) + 2 {
+		got, err := collect(r.Forward(int64(from)))
+		must(t, err)
+		var want []console.Line
+		if from < len(oddLines()) {
+			want = oddLines()[from:]
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("forward from %d: %s", from, diff)
+		}
+	}
+	got, err := collect(r.Backward())
+	must(t, err)
+	if diff := cmp.Diff(reversed(oddLines()), got); diff != "" {
+		t.Errorf("backward: %s", diff)
+	}
+}
+
+func reversed(lines []console.Line) []console.Line {
+	var out []console.Line
+	for i := len(lines) - 1; i >= 0; i-- {
+		out = append(out, lines[i])
+	}
+	return out
+}
+
+// Many batches, of both kinds: limited by the lines and limited by the octets.
+func TestReaderOverManyBatches(t *testing.T) {
+	var want []console.Line
+	for n := range int64(3000) {
+		line := numbered(n)
+		if n > 2000 && n%3 == 0 {
+			line.Data = bytes.Repeat([]byte{byte(n)}, int(n*7919%console.MaxLine))
+		}
+		if n > 1500 && n < 1800 {
+			line = console.Line{Data: []byte{}}
+		}
+		if n%500 == 0 {
+			line.Data = bytes.Repeat([]byte{'L'}, console.MaxLine)
+		}
+		want = append(want, line)
+	}
+	r, err := console.Open(disk.OS{}, written(t, want))
+	must(t, err)
+	defer r.Close()
+	forward, err := collect(r.Forward(0))
+	must(t, err)
+	if diff := cmp.Diff(want, forward, byOctets); diff != "" {
+		t.Errorf("forward: %s", diff)
+	}
+	backward, err := collect(r.Backward())
+	must(t, err)
+	if diff := cmp.Diff(reversed(want), backward, byOctets); diff != "" {
+		t.Errorf("backward: %s", diff)
+	}
+	n := 0
+	for extent, err := range r.Extents() {
+		must(t, err)
+		line := want[n]
+		if diff := cmp.Diff(console.Extent{Delta: line.Delta, Length: int64(len(line.Data))}, extent); diff != "" {
+			t.Fatalf("extent %d: %s", n, diff)
+		}
+		n++
+	}
+	if n != len(want) {
+		t.Errorf("%d extents, want %d", n, len(want))
+	}
+	for range r.Forward(0) {
+		break // leaving an iteration early is allowed
+	}
+}
+
+func TestLongLineIsSplit(t *testing.T) {
+	for _, extra := range []int{-1, 0, 1, console.MaxLine, console.MaxLine + 1} {
+		t.Run(fmt.Sprint(extra), func(t *testing.T) {
+			long := make([]byte, console.MaxLine+extra)
+			for i := range long {
+				long[i] = byte(rand.Uint32()) //nolint:gosec // content does not matter
+			}
+			lines, err := read(t, written(t, []console.Line{{Delta: 4, Data: long}, {Data: []byte("next")}}))
+			must(t, err)
+			var got []byte
+			for i, line := range lines[:len(lines)-1] {
+				last := i == len(lines)-2
+				if (line.Flags&console.NoNewline == 0) != last || len(line.Data) > console.MaxLine || line.Delta != 4 {
+					t.Errorf("piece %d: flags %d, %d octets, delta %d", i, line.Flags, len(line.Data), line.Delta)
+				}
+				got = append(got, line.Data...)
+			}
+			if !bytes.Equal(got, long) {
+				t.Error("the pieces are not the line")
+			}
+			if want := (len(long) + console.MaxLine - 1) / console.MaxLine; len(lines)-1 != want {
+				t.Errorf("%d pieces, want %d", len(lines)-1, want)
+			}
+		})
+	}
+}
+
+func TestEmptyConsole(t *testing.T) {
+	r, err := console.Open(disk.OS{}, written(t, nil))
+	must(t, err)
+	defer r.Close()
+	for name, seq := range map[string]iter.Seq2[console.Line, error]{"forward": r.Forward(0), "backward": r.Backward()} {
+		if lines, err := collect(seq); len(lines) != 0 || err != nil {
+			t.Errorf("%s: %v, %v", name, lines, err)
+		}
+	}
+	for extent, err := range r.Extents() {
+		t.Errorf("extents: %v, %v", extent, err)
+	}
+}
+
+func TestCreateAndOpenRefuse(t *testing.T) {
+	dir := written(t, oddLines())
+	if _, err := console.Create(disk.OS{}, dir); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("creating twice: %v", err)
+	}
+	if got, err := read(t, dir); err != nil || len(got) != len(oddLines()) {
+		t.Errorf("after creating twice: %d lines, %v", len(got), err)
+	}
+	must(t, os.Remove(filepath.Join(dir, console.IndexFile)))
+	if _, err := console.Open(disk.OS{}, dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("opening without index: %v", err)
+	}
+	if _, err := console.Open(disk.OS{}, t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("opening nothing: %v", err)
+	}
+}
+
+func TestClosedWriterRefuses(t *testing.T) {
+	w, _ := create(t)
+	must(t, w.Close())
+	must(t, w.Close())
+	for name, err := range map[string]error{"append": w.Append(oddLines()...), "flush": w.Flush(), "sync": w.Sync()} {
+		if !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%s after close: %v", name, err)
+		}
+	}
+}
+
+func TestCountsAreOfWhatWasFlushed(t *testing.T) {
+	w, dir := create(t)
+	must(t, w.Append(oddLines()...))
+	if w.Lines() != 0 || w.Size() != 0 {
+		t.Errorf("before the flush: %d lines, %d octets", w.Lines(), w.Size())
+	}
+	must(t, w.Sync())
+	text, err := os.Stat(filepath.Join(dir, console.TextFile))
+	must(t, err)
+	if w.Lines() != int64(len(oddLines())) || w.Size() != text.Size() {
+		t.Errorf("after the flush: %d lines, %d octets; want %d, %d", w.Lines(), w.Size(), len(oddLines()), text.Size())
+	}
+}
