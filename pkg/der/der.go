@@ -115,7 +115,7 @@ func parseHeader(b []byte) (header, error) {
 		number = 0
 		for {
 			if h.size == len(b) {
-				return h, ErrTruncated
+				return header{}, ErrTruncated
 			}
 			octet := b[h.size]
 			if h.size == 1 && octet == 0x80 || h.size > 2 {
@@ -213,4 +213,13 @@ func AppendHeader(b []byte, tag Tag, length int64) []byte {
 		b = append(b, byte(length>>(8*i)))
 	}
 	return b
+}
+
+// ParseTag reads the tag at the start of b.
+func ParseTag(b []byte) (Tag, error) {
+	h, err := parseHeader(b)
+	if errors.Is(err, ErrTruncated) && h.size > 0 {
+		err = nil // the tag is complete, the length is not
+	}
+	return h.tag, err
 }

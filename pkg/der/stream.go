@@ -100,11 +100,14 @@ func (s *Stream) begin(tag Tag) (length int64, ok bool) {
 	return h.length, true
 }
 
-// Enter descends into the next element, which must have that tag.
-func (s *Stream) Enter(tag Tag) {
-	if length, ok := s.begin(tag); ok {
+// Enter descends into the next element, which must have that tag, and returns
+// the number of octets in it.
+func (s *Stream) Enter(tag Tag) int64 {
+	length, ok := s.begin(tag)
+	if ok {
 		s.left = append(s.left, length)
 	}
+	return length
 }
 
 // Leave ascends from the innermost element entered; it fails when something in

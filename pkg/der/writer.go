@@ -1,14 +1,77 @@
 package der
 
 import (
+	"fmt"
+	"io"
 	"math/bits"
 	"time"
 )
 
-// Writer appends DER elements to Data. The zero value is ready to use.
-// It can not fail: a value out of range is a programming error and panics.
+// Writer appends DER elements. The zero value is ready to use. Octets that do
+// not belong into memory are spliced in: the lengths around them are computed
+// from the size that is given, the octets are asked for when [Writer.WriteTo]
+// comes to them. Building it can not fail: a value out of range is a programming
+// error and panics.
 type Writer struct {
-	Data []byte
+	// Data is everything but the splices: the encoding itself if there are none.
+	Data    []byte
+	splices []splice
+	spliced int64 // total size of splices
+}
+
+// splice is content from elsewhere, to be inserted at Data[at:].
+type splice struct {
+	at    int
+	size  int64
+	write func(io.Writer) error
+}
+
+// Size is the number of octets written so far, splices included.
+func (w *Writer) Size() int64 { return int64(len(w.Data)) + w.spliced }
+
+// WriteTo writes everything to out. A splice that does not write exactly its
+// size is an error: the lengths before it would be wrong.
+func (w *Writer) WriteTo(out io.Writer) (int64, error) {
+	counted := &countingWriter{out: out}
+	from := 0
+	for _, s := range w.splices {
+		if _, err := counted.Write(w.Data[from:s.at]); err != nil {
+			return counted.n, err
+		}
+		from = s.at
+		before := counted.n
+		if err := s.write(counted); err != nil {
+			return counted.n, err
+		}
+		if wrote := counted.n - before; wrote != s.size {
+			return counted.n, fmt.Errorf("content changed while it was read: %d octets, expected %d", wrote, s.size)
+		}
+	}
+	_, err := counted.Write(w.Data[from:])
+	return counted.n, err
+}
+
+type countingWriter struct {
+	out io.Writer
+	n   int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.out.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// Splice inserts size octets, already encoded, that write will write.
+func (w *Writer) Splice(size int64, write func(io.Writer) error) {
+	w.splices = append(w.splices, splice{at: len(w.Data), size: size, write: write})
+	w.spliced += size
+}
+
+// SpliceOctets appends a UTF8String of size octets that write will write.
+func (w *Writer) SpliceOctets(size int64, write func(io.Writer) error) {
+	w.Data = AppendHeader(w.Data, UTF8String, size)
+	w.Splice(size, write)
 }
 
 // Element appends an element whose content is what inside writes.
@@ -17,11 +80,15 @@ func (w *Writer) Element(tag Tag, inside func()) {
 	// One octet of length is reserved; longer ones move the content.
 	w.Data = AppendHeader(w.Data, tag, 0)
 	body := len(w.Data)
+	firstSplice, splicedBefore := len(w.splices), w.spliced
 	inside()
-	length := int64(len(w.Data) - body)
+	length := int64(len(w.Data)-body) + w.spliced - splicedBefore
 	if grow := int(HeaderSize(tag, length)) - (body - start); grow > 0 {
 		w.Data = append(w.Data, make([]byte, grow)...)
 		copy(w.Data[body+grow:], w.Data[body:])
+		for i := firstSplice; i < len(w.splices); i++ {
+			w.splices[i].at += grow
+		}
 	}
 	AppendHeader(w.Data[:start], tag, length)
 }

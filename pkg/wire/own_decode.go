@@ -1,0 +1,128 @@
+package wire
+
+import (
+	"errors"
+	"time"
+
+	"builder/pkg/der"
+	"builder/pkg/job"
+)
+
+// decodeOwn reads the content of one of our own messages. What follows the
+// fields known here is skipped.
+func decodeOwn(kind Kind, r *der.Reader) Message {
+	in := r.Enter(der.Sequence)
+	switch kind {
+	case KindWelcome:
+		return Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in)}
+	case KindIntroduce:
+		return Introduce{Name: in.Text(), ID: in.Text(), Program: in.Text(), Capabilities: decodeTexts(&in)}
+	case KindDefine:
+		return Define{Job: job.DecodeJob(&in), Script: in.Octets(), Plan: job.DecodePlan(&in), Update: in.Bool()}
+	case KindAccepted:
+		return decodeAccepted(&in)
+	case KindStatus:
+		return Status{}
+	case KindStatusReply:
+		return decodeStatusReply(&in)
+	case KindWatch:
+		return Watch{
+			What: in.Text(), Job: in.Text(), Platform: in.Text(), Run: uint64(in.Int()), From: in.Int(),
+		}
+	case KindWatching:
+		return Watching{Build: decodeBuildStatus(&in)}
+	case KindLines:
+		return decodeLines(&in)
+	case KindEnded:
+		return Ended{Build: job.DecodeBuild(&in), Final: in.Bool()}
+	case KindList:
+		return List{Job: in.Text(), Limit: in.Int()}
+	case KindListReply:
+		var m ListReply
+		for builds := in.Enter(der.Sequence); builds.More(); {
+			m.Builds = append(m.Builds, job.DecodeBuild(&builds))
+		}
+		return m
+	case KindExport:
+		return Export{What: in.Text()}
+	case KindCancel:
+		return Cancel{What: in.Text(), Reason: in.Text()}
+	case KindStop:
+		return Stop{UUID: job.DecodeUUID(&in), Result: job.DecodeResult(&in)}
+	case KindStart:
+		return Start{Build: decodeBuildStatus(&in), Script: in.Octets()}
+	case KindStored:
+		return Stored{UUID: job.DecodeUUID(&in), Refused: in.Text()}
+	}
+	r.Fail(errors.New("unknown message"))
+	return nil
+}
+
+func decodeAccepted(in *der.Reader) Message {
+	var m Accepted
+	for runs := in.Enter(der.Sequence); runs.More(); {
+		run := runs.Enter(der.Sequence)
+		m.Runs = append(m.Runs, RunRef{ID: uint64(run.Int()), Platform: run.Text()})
+	}
+	m.Next = job.DecodeTime(in)
+	return m
+}
+
+func decodeStatusReply(in *der.Reader) Message {
+	var m StatusReply
+	for jobs := in.Enter(der.Sequence); jobs.More(); {
+		j := jobs.Enter(der.Sequence)
+		m.Jobs = append(m.Jobs, JobStatus{
+			Job: job.DecodeJob(&j), Plan: job.DecodePlan(&j), Next: job.DecodeTime(&j),
+		})
+	}
+	for platforms := in.Enter(der.Sequence); platforms.More(); {
+		m.Platforms = append(m.Platforms, decodePlatformStatus(&platforms))
+	}
+	for building := in.Enter(der.Sequence); building.More(); {
+		m.Building = append(m.Building, decodeBuildStatus(&building))
+	}
+	return m
+}
+
+func decodePlatformStatus(r *der.Reader) PlatformStatus {
+	in := r.Enter(der.Sequence)
+	p := PlatformStatus{Name: in.Text(), Dropped: in.Bool()}
+	for queue := in.Enter(der.Sequence); queue.More(); {
+		p.Queue = append(p.Queue, job.DecodeRun(&queue))
+	}
+	for workers := in.Enter(der.Sequence); workers.More(); {
+		w := workers.Enter(der.Sequence)
+		p.Workers = append(p.Workers, WorkerStatus{
+			Name: w.Text(), Address: w.Text(), Since: job.DecodeTime(&w), Build: job.DecodeUUID(&w),
+		})
+	}
+	return p
+}
+
+func decodeBuildStatus(r *der.Reader) BuildStatus {
+	in := r.Enter(der.Sequence)
+	return BuildStatus{
+		UUID: job.DecodeUUID(&in), Run: uint64(in.Int()), Try: int(in.Int()), Job: in.Text(),
+		Platform: in.Text(), Worker: in.Text(), Started: job.DecodeTime(&in),
+	}
+}
+
+func decodeLines(in *der.Reader) Message {
+	m := Lines{UUID: job.DecodeUUID(in), From: in.Int()}
+	for lines := in.Enter(der.Sequence); lines.More(); {
+		line := lines.Enter(der.Sequence)
+		m.Lines = append(m.Lines, job.Line{
+			Delta: time.Duration(line.Int()), Flags: job.LineFlags(line.Int()), Data: line.Octets(),
+		})
+	}
+	return m
+}
+
+func decodeTexts(r *der.Reader) []string {
+	var texts []string
+	for in := r.Enter(der.Sequence); in.More(); {
+		texts = append(texts, in.Text())
+	}
+	return texts
+}

@@ -1,0 +1,222 @@
+package wire
+
+import (
+	"builder/pkg/der"
+	"builder/pkg/job"
+)
+
+func (m Welcome) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Int(m.Version)
+		w.Text(m.Program)
+		encodeTexts(w, m.Capabilities)
+	})
+}
+
+func (m Introduce) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Text(m.Name)
+		w.Text(m.ID)
+		w.Text(m.Program)
+		encodeTexts(w, m.Capabilities)
+	})
+}
+
+func (m Define) encode(w *der.Writer) {
+	w.Sequence(func() {
+		j := m.Job
+		j.Script = job.Content{}
+		job.EncodeJob(w, j)
+		w.Octets(m.Script)
+		job.EncodePlan(w, m.Plan)
+		w.Bool(m.Update)
+	})
+}
+
+func (m Accepted) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Sequence(func() {
+			for _, run := range m.Runs {
+				w.Sequence(func() {
+					w.Int(int64(run.ID))
+					w.Text(run.Platform)
+				})
+			}
+		})
+		job.EncodeTime(w, m.Next)
+	})
+}
+
+func (Status) encode(w *der.Writer) { w.Sequence(func() {}) }
+
+func (m StatusReply) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Sequence(func() {
+			for _, j := range m.Jobs {
+				w.Sequence(func() {
+					job.EncodeJob(w, j.Job)
+					job.EncodePlan(w, j.Plan)
+					job.EncodeTime(w, j.Next)
+				})
+			}
+		})
+		w.Sequence(func() {
+			for _, p := range m.Platforms {
+				p.encode(w)
+			}
+		})
+		w.Sequence(func() {
+			for _, b := range m.Building {
+				b.encode(w)
+			}
+		})
+	})
+}
+
+func (p PlatformStatus) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Text(p.Name)
+		w.Bool(p.Dropped)
+		w.Sequence(func() {
+			for _, run := range p.Queue {
+				job.EncodeRun(w, run)
+			}
+		})
+		w.Sequence(func() {
+			for _, worker := range p.Workers {
+				w.Sequence(func() {
+					w.Text(worker.Name)
+					w.Text(worker.Address)
+					job.EncodeTime(w, worker.Since)
+					w.Octets(worker.Build[:])
+				})
+			}
+		})
+	})
+}
+
+func (b BuildStatus) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Octets(b.UUID[:])
+		w.Int(int64(b.Run))
+		w.Int(int64(b.Try))
+		w.Text(b.Job)
+		w.Text(b.Platform)
+		w.Text(b.Worker)
+		job.EncodeTime(w, b.Started)
+	})
+}
+
+func (m Watch) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Text(m.What)
+		w.Text(m.Job)
+		w.Text(m.Platform)
+		w.Int(int64(m.Run))
+		w.Int(m.From)
+	})
+}
+
+func (m Watching) encode(w *der.Writer) {
+	w.Sequence(func() { m.Build.encode(w) })
+}
+
+func (m Lines) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Octets(m.UUID[:])
+		w.Int(m.From)
+		w.Sequence(func() {
+			for _, line := range m.Lines {
+				w.Sequence(func() {
+					w.Int(clampInt(line.Delta))
+					w.Int(int64(line.Flags))
+					w.Octets(line.Data)
+				})
+			}
+		})
+	})
+}
+
+func (m Ended) encode(w *der.Writer) {
+	w.Sequence(func() {
+		job.EncodeBuild(w, m.Build)
+		w.Bool(m.Final)
+	})
+}
+
+func (m List) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Text(m.Job)
+		w.Int(m.Limit)
+	})
+}
+
+func (m ListReply) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Sequence(func() {
+			for _, b := range m.Builds {
+				job.EncodeBuild(w, b)
+			}
+		})
+	})
+}
+
+func (m Export) encode(w *der.Writer) {
+	w.Sequence(func() { w.Text(m.What) })
+}
+
+func (m ExportReply) encode(w *der.Writer) { encodeExec(w, m.Exec, m.Console, m.Files) }
+
+func (m Cancel) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Text(m.What)
+		w.Text(m.Reason)
+	})
+}
+
+func (m Stop) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Octets(m.UUID[:])
+		job.EncodeResult(w, m.Result)
+	})
+}
+
+func (m Start) encode(w *der.Writer) {
+	w.Sequence(func() {
+		m.Build.encode(w)
+		w.Octets(m.Script)
+	})
+}
+
+func (m Finish) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Octets(m.UUID[:])
+		job.EncodeResult(w, m.Result)
+		w.Int(clampInt(m.Duration))
+		encodeTexts(w, m.Notes)
+		w.Sequence(func() {
+			for _, f := range m.Files {
+				w.Sequence(func() {
+					w.Text(f.Path)
+					w.Int(int64(f.Mode))
+					f.Data.encode(w)
+				})
+			}
+		})
+	})
+}
+
+func (m Stored) encode(w *der.Writer) {
+	w.Sequence(func() {
+		w.Octets(m.UUID[:])
+		w.Text(m.Refused)
+	})
+}
+
+func encodeTexts(w *der.Writer, texts []string) {
+	w.Sequence(func() {
+		for _, text := range texts {
+			w.Text(text)
+		}
+	})
+}
