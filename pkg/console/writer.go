@@ -77,11 +77,7 @@ func Reopen(fsys disk.FS, dir string) (*Writer, error) {
 }
 
 func newWriter(fsys disk.FS, f files, lines, end int64) *Writer {
-	return &Writer{
-		fsys: fsys, files: f, lines: lines, end: end,
-		text:    make([]byte, 0, flushSize+MaxLine+1),
-		visible: view{lines: lines, size: end},
-	}
+	return &Writer{fsys: fsys, files: f, lines: lines, end: end, visible: view{lines: lines, size: end}}
 }
 
 // validPrefix reads the files up to the first damage.

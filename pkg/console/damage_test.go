@@ -1,0 +1,332 @@
+package console_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"builder/pkg/console"
+	"builder/pkg/disk"
+)
+
+// damaged is a directory whose two files are rewritten for each case.
+type damaged struct {
+	dir         string
+	lines       []console.Line
+	ends        []int // of each line in the text
+	text, index []byte
+}
+
+func newDamaged(t *testing.T) *damaged {
+	d := &damaged{lines: oddLines()}
+	d.dir = written(t, d.lines)
+	end := 0
+	for _, line := range d.lines {
+		end += len(line.Data)
+		if line.Flags&console.NoNewline == 0 {
+			end++
+		}
+		d.ends = append(d.ends, end)
+	}
+	var err error
+	d.text, err = os.ReadFile(filepath.Join(d.dir, console.TextFile))
+	must(t, err)
+	d.index, err = os.ReadFile(filepath.Join(d.dir, console.IndexFile))
+	must(t, err)
+	return d
+}
+
+func (d *damaged) write(t *testing.T, text, index []byte) {
+	t.Helper()
+	must(t, os.WriteFile(filepath.Join(d.dir, console.TextFile), text, 0o644))
+	must(t, os.WriteFile(filepath.Join(d.dir, console.IndexFile), index, 0o644))
+}
+
+// check compares what readers and Reopen make of the files with the rule: prefix
+// lines are valid, and sound says that nothing lies behind them.
+func (d *damaged) check(t *testing.T, prefix int, sound bool) {
+	t.Helper()
+	want := append([]console.Line(nil), d.lines[:prefix]...)
+
+	r, err := console.Open(disk.OS{}, d.dir)
+	must(t, err)
+	got, err := collect(r.Forward(0))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("forward: %s", diff)
+	}
+	checkDamage(t, d.dir, sound, err)
+	got, err = collect(r.Backward())
+	// Newest first: what comes before the error is right, however little it is.
+	if count := int(r.Count()); len(got) > count {
+		t.Errorf("backward gave %d lines of %d", len(got), count)
+	} else if diff := cmp.Diff(reversed(d.lines[count-len(got):count]), got); diff != "" {
+		t.Errorf("backward: %s", diff)
+	}
+	checkDamage(t, d.dir, sound, err)
+	must(t, r.Close())
+
+	w, err := console.Reopen(disk.OS{}, d.dir)
+	must(t, err)
+	if w.Lines() != int64(prefix) {
+		t.Errorf("reopened with %d lines, want %d", w.Lines(), prefix)
+	}
+	more := console.Line{Delta: 1, Data: []byte("appended after the damage")}
+	must(t, w.Append(more))
+	must(t, w.Close())
+	got, err = read(t, d.dir)
+	must(t, err)
+	if diff := cmp.Diff(append(want, more), got); diff != "" {
+		t.Errorf("after reopening: %s", diff)
+	}
+}
+
+func checkDamage(t *testing.T, dir string, sound bool, err error) {
+	t.Helper()
+	if sound {
+		must(t, err)
+		return
+	}
+	var damage *console.DamageError
+	if !errors.As(err, &damage) {
+		t.Fatalf("error is %v, want a DamageError", err)
+	}
+	if filepath.Dir(damage.File) != dir || !strings.Contains(err.Error(), damage.File) {
+		t.Errorf("error %q does not name a file of %s", err, dir)
+	}
+}
+
+// linesWithin is how many lines end within a text of the given size.
+func (d *damaged) linesWithin(size int) (n int) {
+	for n < len(d.ends) && d.ends[n] <= size {
+		n++
+	}
+	return n
+}
+
+func TestEveryTruncation(t *testing.T) {
+	d := newDamaged(t)
+	for size := range len(d.text) {
+		t.Run(fmt.Sprintf("text %d", size), func(t *testing.T) {
+			d.write(t, d.text[:size], d.index)
+			d.check(t, d.linesWithin(size), false)
+		})
+	}
+	for size := range len(d.index) {
+		t.Run(fmt.Sprintf("index %d", size), func(t *testing.T) {
+			d.write(t, d.text, d.index[:size])
+			d.check(t, size/24, false)
+		})
+	}
+	for n := range len(d.lines) + 1 {
+		t.Run(fmt.Sprintf("both behind line %d", n), func(t *testing.T) {
+			end := 0
+			if n > 0 {
+				end = d.ends[n-1]
+			}
+			d.write(t, d.text[:end], d.index[:24*n])
+			d.check(t, n, true)
+		})
+	}
+}
+
+func TestEverySingleBitFlip(t *testing.T) {
+	d := newDamaged(t)
+	flipped := func(b []byte, bit int) []byte {
+		b = append([]byte(nil), b...)
+		b[bit/8] ^= 1 << (bit % 8)
+		return b
+	}
+	for bit := range 8 * len(d.text) {
+		t.Run(fmt.Sprintf("text bit %d", bit), func(t *testing.T) {
+			d.write(t, flipped(d.text, bit), d.index)
+			d.check(t, d.linesWithin(bit/8), false)
+		})
+	}
+	for bit := range 8 * len(d.index) {
+		t.Run(fmt.Sprintf("index bit %d", bit), func(t *testing.T) {
+			d.write(t, d.text, flipped(d.index, bit))
+			d.check(t, bit/8/24, false)
+		})
+	}
+}
+
+// What a power cut leaves on some file systems: the length without the data.
+func TestZerosBehindTheEnd(t *testing.T) {
+	d := newDamaged(t)
+	for _, n := range []int{1, 23, 24, 25, 480} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			d.write(t, append(append([]byte(nil), d.text...), make([]byte, n)...), append(append([]byte(nil), d.index...), make([]byte, n)...))
+			w, err := console.Reopen(disk.OS{}, d.dir)
+			must(t, err)
+			must(t, w.Close())
+			got, err := read(t, d.dir)
+			must(t, err)
+			if diff := cmp.Diff(d.lines, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestReopenWithMissingFiles(t *testing.T) {
+	for _, missing := range [][]string{{console.TextFile}, {console.IndexFile}, {console.TextFile, console.IndexFile}} {
+		t.Run(strings.Join(missing, " and "), func(t *testing.T) {
+			dir := written(t, oddLines())
+			for _, name := range missing {
+				must(t, os.Remove(filepath.Join(dir, name)))
+			}
+			w, err := console.Reopen(disk.OS{}, dir)
+			must(t, err)
+			must(t, w.Append(oddLines()...))
+			must(t, w.Close())
+			got, err := read(t, dir)
+			must(t, err)
+			if diff := cmp.Diff(oddLines(), got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// Extents and the lines are used together: to size an encoding, then to write it.
+func TestExtentsRefuseWhatCanNotBe(t *testing.T) {
+	d := newDamaged(t)
+	cases := map[string]struct{ text, index []byte }{
+		"text cut":  {d.text[:len(d.text)-1], d.index},
+		"text more": {append(append([]byte(nil), d.text...), 'x'), d.index},
+		"index cut": {d.text, d.index[:len(d.index)-1]},
+		"ends swapped": {d.text, append(append(append([]byte(nil), d.index[24:48]...), d.index[:24]...),
+			d.index[48:]...)},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			d.write(t, c.text, c.index)
+			r, err := console.Open(disk.OS{}, d.dir)
+			must(t, err)
+			defer r.Close()
+			var last error
+			for _, err := range r.Extents() {
+				last = err
+			}
+			checkDamage(t, d.dir, false, last)
+		})
+	}
+}
+
+// faulty fails the nth operation of one kind, after half of it if it is a write.
+type faulty struct {
+	disk.OS
+	operation string
+	countdown *int
+	err       error
+}
+
+type faultyFile struct {
+	disk.File
+	fs *faulty
+}
+
+func (f *faulty) OpenFile(name string, flag int, perm os.FileMode) (disk.File, error) {
+	file, err := f.OS.OpenFile(name, flag, perm)
+	return &faultyFile{file, f}, err
+}
+
+func (f *faulty) fails(operation, name string) bool {
+	if f.operation != operation+" "+name {
+		return false
+	}
+	*f.countdown--
+	return *f.countdown == 0
+}
+
+func (f *faultyFile) name() string {
+	info, err := f.Stat()
+	if err != nil {
+		return err.Error()
+	}
+	return info.Name()
+}
+
+func (f *faultyFile) Write(b []byte) (int, error) {
+	if f.fs.fails("write", f.name()) {
+		n, err := f.File.Write(b[:len(b)/2])
+		return n, errors.Join(f.fs.err, err)
+	}
+	return f.File.Write(b)
+}
+
+func (f *faultyFile) Sync() error {
+	if f.fs.fails("sync", f.name()) {
+		return f.fs.err
+	}
+	return f.File.Sync()
+}
+
+func TestErrorOfTheDiskIsKept(t *testing.T) {
+	broken := errors.New("no space left")
+	for _, operation := range []string{
+		"write " + console.TextFile, "write " + console.IndexFile,
+		"sync " + console.TextFile, "sync " + console.IndexFile,
+	} {
+		t.Run(operation, func(t *testing.T) {
+			dir, countdown := t.TempDir(), 3
+			w, err := console.Create(&faulty{operation: operation, countdown: &countdown, err: broken}, dir)
+			must(t, err)
+			o := w.Observe(0)
+			defer o.Close()
+			var seen int64
+			for n := int64(0); ; n++ {
+				err := w.Append(numbered(2*n), numbered(2*n+1))
+				must(t, err)
+				if err := w.Sync(); errors.Is(err, broken) {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				seen = w.Lines()
+			}
+			seen = max(seen, w.Lines()) // flushed, when only the sync failed
+			if countdown != 0 {
+				t.Fatalf("the fault did not come: %d", countdown)
+			}
+			for name, err := range map[string]error{"append": w.Append(numbered(0)), "flush": w.Flush(), "sync": w.Sync()} {
+				if !errors.Is(err, broken) {
+					t.Errorf("%s after the error: %v", name, err)
+				}
+			}
+			must(t, w.Close())
+			got, err := follow(t.Context(), o)
+			must(t, err)
+			kept, err := read(t, dir)
+			must(t, err)
+			if diff := cmp.Diff(got, kept); diff != "" || int64(len(got)) != seen {
+				t.Errorf("observed %d lines of %d, the files have %d: %s", len(got), seen, len(kept), diff)
+			}
+		})
+	}
+}
+
+func TestErrorDuringCloseIsReported(t *testing.T) {
+	broken := errors.New("no space left")
+	dir, countdown := t.TempDir(), 1
+	w, err := console.Create(&faulty{operation: "write " + console.IndexFile, countdown: &countdown, err: broken}, dir)
+	must(t, err)
+	must(t, w.Append(oddLines()...))
+	if err := w.Close(); !errors.Is(err, broken) {
+		t.Errorf("close: %v", err)
+	}
+	if got, err := read(t, dir); len(got) != 0 || err != nil {
+		t.Errorf("the files have %d lines, %v", len(got), err)
+	}
+	o := w.Observe(0)
+	defer o.Close()
+	if _, _, err := o.Next(t.Context()); !errors.Is(err, io.EOF) {
+		t.Errorf("observing: %v", err)
+	}
+}
