@@ -1,0 +1,160 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// answerLimit is how long after the grace period a supervisor may take to kill
+// a tree and say so, before it is taken for stopped by the build itself.
+const answerLimit = killLimit + 5*time.Second
+
+// place is the Place of a Plain.
+type place struct {
+	sandbox *Plain
+	dir     string
+	spec    Spec
+	env     []string
+	out     *os.Root // opened by Artifacts, closed by Destroy
+	ran     bool
+}
+
+func (p *place) script() string { return filepath.Join(p.dir, "script") }
+func (p *place) output() string { return filepath.Join(p.dir, "out") }
+func (p *place) home() string   { return filepath.Join(p.dir, "home") }
+func (p *place) temp() string   { return filepath.Join(p.dir, "tmp") }
+
+// make makes the directory and what is in it.
+func (p *place) make() error {
+	var err error
+	if p.env, err = environment(p.spec, p.home(), p.temp(), p.output()); err != nil {
+		return err
+	}
+	for _, dir := range []string{p.dir, p.output(), p.home(), p.temp()} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return writeScript(p.script(), p.spec.Script)
+}
+
+// Run implements [Place].
+func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
+	if p.ran {
+		return Exit{}, errors.New("running script: a place is used once")
+	}
+	p.ran = true
+	if ctx.Err() != nil {
+		return Exit{Cause: context.Cause(ctx)}, nil
+	}
+	h, err := p.sandbox.take()
+	if err != nil {
+		return Exit{}, fmt.Errorf("running script: %w", err)
+	}
+	read, write, err := pipe()
+	if err != nil {
+		return Exit{}, errors.Join(fmt.Errorf("making console pipe: %w", err), p.sandbox.give(h))
+	}
+	defer read.Close()
+
+	exit := Exit{Start: time.Now()}
+	run := request{
+		kind: kindRun, console: write, dir: p.output(),
+		args: command(p.script(), p.spec.Script), env: p.env,
+	}
+	err = run.send(h.conn)
+	unix.Close(write) //nolint:errcheck // our copy of a pipe's write end; nothing is lost
+	if errors.Is(err, syscall.E2BIG) {
+		return Exit{}, errors.Join(err, p.sandbox.give(h))
+	}
+	// Any other error means that the supervisor died; so will the reply say.
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	copied := make(chan error, 1)
+	go func() { copied <- copyConsole(console, read, cancel) }()
+	r, err := p.await(ctx, h, &exit)
+	if err != nil {
+		exit.Duration = time.Since(exit.Start)
+		err = fmt.Errorf("%w (%s)", ErrSupervisor, h.discard())
+		return exit, errors.Join(err, endConsole(read, copied))
+	}
+	if err := endConsole(read, copied); err != nil {
+		return exit, errors.Join(err, p.release(h, r))
+	}
+	return exit, errors.Join(p.judge(r, &exit, console), p.release(h, r))
+}
+
+// await waits for the supervisor's reply, and tells it when ctx ends. A
+// supervisor that does not answer in time is an error like one that died.
+func (p *place) await(ctx context.Context, h *handle, exit *Exit) (reply, error) {
+	type answer struct {
+		reply reply
+		err   error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		r, err := h.reply()
+		answers <- answer{r, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.reply, a.err
+	case <-ctx.Done():
+	}
+	exit.Cause = context.Cause(ctx)
+	h.conn.SetReadDeadline(time.Now().Add(p.spec.Grace + answerLimit)) //nolint:errcheck // only a closed socket has none
+	h.stop(p.spec.Grace)
+	a := <-answers
+	h.conn.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
+	return a.reply, a.err
+}
+
+// release gives back the supervisor of a build that is over, unless it still has
+// children.
+func (p *place) release(h *handle, r reply) error {
+	if r.Left == 0 {
+		return p.sandbox.give(h)
+	}
+	h.discard()
+	return fmt.Errorf("%w (%d of them)", ErrLeftover, r.Left)
+}
+
+// judge makes the Exit out of a reply.
+func (p *place) judge(r reply, exit *Exit, console io.Writer) error {
+	exit.Duration = time.Duration(r.Duration)
+	exit.Code, exit.Signal = int(r.Code), syscall.Signal(r.Signal)
+	if r.Errno == 0 {
+		return nil
+	}
+	errno := syscall.Errno(r.Errno)
+	text, code, ok := execFailure(p.spec.Script, errno)
+	if !ok {
+		return fmt.Errorf("starting script: %w", errno)
+	}
+	exit.Code = code
+	if _, err := io.WriteString(console, text); err != nil {
+		return fmt.Errorf("writing console: %w", err)
+	}
+	return nil
+}
+
+// Destroy implements [Place].
+func (p *place) Destroy() error {
+	if p.out != nil {
+		p.out.Close()
+	}
+	if err := remove(p.dir); err != nil {
+		return fmt.Errorf("destroying place: %w", err)
+	}
+	p.sandbox.forget(filepath.Base(p.dir))
+	return nil
+}

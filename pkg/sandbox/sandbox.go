@@ -1,0 +1,127 @@
+// Package sandbox is the place a build runs in: made for it, and gone after it.
+//
+// A [Sandbox] prepares a [Place] for each build; the place runs the script,
+// collects what it left, and is destroyed. [Plain] is the kind without
+// isolation: a process of the worker's own user. The package knows nothing of
+// the wire, of the server, or of other builds.
+//
+// The invariant: when [Place.Run] has returned, nothing of the build is alive.
+// Where that can not be kept Run says so ([ErrSupervisor], [ErrLeftover]).
+//
+// # What lies where
+//
+//	ROOT/b-BUILD-RANDOM/     0700, one per build, not to be guessed
+//	    script               what is run; apart from the artifacts
+//	    out/                 working directory and BUILDER_OUTPUT; regular files are artifacts
+//	    home/  tmp/          HOME and TMPDIR, empty at the start
+//
+// # Who watches whom
+//
+// The script is not a child of the worker but of a supervisor: the same binary,
+// started again (see [Supervise]). The supervisor adopts whatever the script
+// leaves behind, and "no child left" is its proof that the build is over.
+//
+//	worker ──socket──▸ supervisor ──▸ script ──▸ ... its tree
+//	   ▲                                │
+//	   └──────────── console pipe ──────┘
+//
+//	script ends              the rest of the tree is killed, then the status is told
+//	Run's context ends       TERM to the tree, the grace period, KILL to the tree
+//	worker dies              the socket closes: KILL to the tree
+//	supervisor dies          the kernel kills the script, the worker adopts and kills the rest
+//
+// # What can not be promised
+//
+// A build has the user id of its worker. Without a pid namespace, cgroup or jail
+// around it (other kinds have them) it can kill or trace its supervisor and the
+// worker itself; it can have a daemon outside of the tree (cron, at, systemd,
+// docker) start a process for it; and a process that it started through a
+// setuid program can not be killed by us. A process that is killed between two
+// looks at the process table may have its number given to another one of the
+// same user, which is then signalled in its place; the kernel hands out all
+// other numbers first. A build that kills supervisor and worker in this order
+// leaves its processes to init.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"io"
+	"syscall"
+	"time"
+)
+
+// DefaultGrace is the time between TERM and KILL when a Spec names none.
+const DefaultGrace = 10 * time.Second
+
+var (
+	// ErrSupervisor says that the supervisor of a build was killed or stopped
+	// answering: not the script's result, but a failure of the machinery. What
+	// the build did until then is unknown.
+	ErrSupervisor = errors.New("the supervisor of the build was killed")
+	// ErrLeftover says that processes of the build could not be killed. The Exit
+	// beside it is valid.
+	ErrLeftover = errors.New("processes of the build can not be killed")
+)
+
+// Spec says what to run.
+type Spec struct {
+	// Build, Job and Platform become BUILDER_BUILD, BUILDER_JOB and
+	// BUILDER_PLATFORM. The beginning of Build is in the directory's name.
+	Build, Job, Platform string
+	// Script is executed by what its #! line names, by /bin/sh if it has none.
+	Script []byte
+	// Env holds further variables, KEY=value. They take precedence over PATH,
+	// LANG and TZ, not over HOME, TMPDIR and BUILDER_*.
+	Env []string
+	// Grace is the time between TERM and KILL; 0 means DefaultGrace.
+	Grace time.Duration
+}
+
+// Sandbox makes places. It is safe for concurrent use.
+type Sandbox interface {
+	// Prepare makes a place for one build. The caller destroys it. On an error
+	// nothing is left.
+	Prepare(ctx context.Context, spec Spec) (Place, error)
+}
+
+// Place is the place of one build. Its methods are called one after the other:
+// Run at most once, then Artifacts, then Destroy, which may follow Prepare at
+// once.
+type Place interface {
+	// Run executes the script and writes what it prints, standard output and
+	// error in the order printed, to console. When ctx ends, the whole tree of
+	// processes gets TERM, and after the grace period KILL; Exit.Cause tells.
+	// When writing to console fails the build is stopped in the same way and
+	// that error is returned. Run waits for console for as long as it takes.
+	//
+	// A script that can not be executed (its interpreter is missing, say) is a
+	// failure of the build: its exit status is 127 or 126 as in a shell, and the
+	// console tells why. An error is a failure of the machinery.
+	Run(ctx context.Context, console io.Writer) (Exit, error)
+	// Artifacts lists the regular files that the build left in its output
+	// directory, whatever its exit was, and notes what it left there besides.
+	// Check says which paths are allowed (its error becomes the note); nil
+	// allows all. Files whose names start with a dot are artifacts, empty
+	// directories are nothing.
+	Artifacts(check func(path string) error) ([]Artifact, []Note, error)
+	// Destroy removes everything. Artifacts can not be opened any more.
+	Destroy() error
+}
+
+// Exit is how a script ended.
+type Exit struct {
+	// Start is when the script was started, with a monotonic reading. It is zero
+	// when ctx had ended before, and nothing was started.
+	Start time.Time
+	// Duration is from start to end of the script, by the monotonic clock. It
+	// does not contain the killing of what the script left behind.
+	Duration time.Duration
+	// Code is the exit status; meaningless when Signal is set.
+	Code int
+	// Signal is the one that ended the script, 0 if none did.
+	Signal syscall.Signal
+	// Cause is why the script was told to stop (context.Cause), nil if it was not.
+	// The script may have ended by itself, even well, in the same moment.
+	Cause error
+}

@@ -1,0 +1,218 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// supervisorName is argv[0] of a supervisor, and what ps shows.
+	supervisorName = "builder-supervisor"
+	// controlFD is the supervisor's end of the socket. Descriptors 0 to 2 are
+	// /dev/null twice, and the worker's standard error.
+	controlFD = 3
+	// killLimit is how long a supervisor tries to get rid of a tree. Only
+	// processes that it may not kill, or that hang in the kernel, take so long.
+	killLimit = 10 * time.Second
+)
+
+// IsSupervisor tells whether this process was started to be a supervisor. Every
+// program that uses a Sandbox, test binaries too, asks first thing in main:
+//
+//	if sandbox.IsSupervisor() {
+//		if err := sandbox.Supervise(); err != nil {
+//			fmt.Fprintln(os.Stderr, err)
+//			os.Exit(1)
+//		}
+//		return
+//	}
+func IsSupervisor() bool { return os.Args[0] == supervisorName }
+
+// Supervise is the whole life of a supervisor process. It runs one build after
+// the other until the worker closes the socket or dies; then it kills what runs
+// and returns. An error means that worker and supervisor misunderstood each
+// other, or that the system refused something basic.
+func Supervise() error {
+	// The kernel kills the script when the *thread* that forked it ends.
+	runtime.LockOSThread()
+	runtime.GOMAXPROCS(1)
+	if err := closeOnExec(controlFD); err != nil {
+		return fmt.Errorf("marking descriptors close-on-exec: %w", err)
+	}
+	if err := becomeReaper(); err != nil {
+		return fmt.Errorf("becoming reaper: %w", err)
+	}
+	unix.Umask(0o022)
+
+	s := supervisor{
+		requests: make(chan request),
+		children: make(chan os.Signal, 1),
+	}
+	signal.Notify(s.children, unix.SIGCHLD)
+	// A service manager may signal every process of the worker's unit. The worker
+	// decides what becomes of the build. (Ignoring them would be inherited.)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+
+	var failure error
+	go func() {
+		defer close(s.requests)
+		failure = s.receive()
+	}()
+	for r := range s.requests {
+		if r.kind != kindRun {
+			continue // a stop that crossed the reply on its way
+		}
+		if err := s.reply(s.run(r)); err != nil {
+			return fmt.Errorf("replying to the worker: %w", err)
+		}
+	}
+	return failure
+}
+
+// supervisor is the state of a supervisor process. A build goes through
+//
+//	running ──▸ stopping ──▸ killing ──▸ over
+//	   └───────────────────────▴
+//
+// and it is over when no child is left: the children of a dead process become
+// children of the supervisor, so none left means that the tree is empty.
+type supervisor struct {
+	requests chan request   // closed when the worker is gone
+	children chan os.Signal // SIGCHLD
+}
+
+// receive passes on requests until the worker is gone.
+func (s *supervisor) receive() error {
+	for {
+		r, err := receive(controlFD)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.requests <- r
+	}
+}
+
+func (s *supervisor) reply(r reply) error {
+	var b bytes.Buffer
+	if err := binary.Write(&b, binary.NativeEndian, r); err != nil {
+		return err
+	}
+	_, err := unix.Write(controlFD, b.Bytes())
+	if errors.Is(err, unix.EPIPE) {
+		return nil // the worker is gone, which the next receive finds out
+	}
+	return err
+}
+
+// run is one build, from fork to the last of its processes.
+func (s *supervisor) run(r request) reply {
+	start := time.Now()
+	pid, err := syscall.ForkExec(r.args[0], r.args, &syscall.ProcAttr{
+		Dir:   r.dir,
+		Env:   r.env,
+		Files: []uintptr{0, uintptr(r.console), uintptr(r.console)},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+	})
+	unix.Close(r.console) //nolint:errcheck // our copy of a pipe's write end; nothing is lost
+	if err != nil {
+		return reply{Errno: errnoOf(err)}
+	}
+	return s.watch(pid, start)
+}
+
+// watch waits until nothing is left of the build whose script is pid.
+func (s *supervisor) watch(pid int, start time.Time) reply {
+	var (
+		result   reply
+		requests = s.requests
+		stopping bool
+		killing  time.Time                  // when it began
+		timer    = time.NewTimer(time.Hour) // ends the grace period; paces the killing
+		pause    = 5 * time.Millisecond
+	)
+	timer.Stop()
+	defer timer.Stop()
+	kill := func() {
+		if killing.IsZero() {
+			killing = time.Now()
+			timer.Reset(0)
+		}
+	}
+	for {
+		select {
+		case <-s.children:
+			ended, left := reap(pid, &result)
+			if ended {
+				result.Duration = int64(time.Since(start))
+			}
+			if !left {
+				return result
+			}
+			if ended && !stopping {
+				kill()
+			}
+		case r, open := <-requests:
+			if !open {
+				requests = nil
+				kill()
+			} else if r.kind == kindStop && !stopping && killing.IsZero() {
+				stopping = true
+				signalTree(unix.SIGTERM)
+				timer.Reset(r.grace)
+			}
+		case <-timer.C:
+			kill()
+			if left := killTree(); time.Since(killing) > killLimit {
+				result.Left = uint32(max(left, 1))
+				return result
+			}
+			// What was not seen, or not yet dead: look again, ever less often.
+			timer.Reset(pause)
+			pause = min(2*pause, 200*time.Millisecond)
+		}
+	}
+}
+
+// reap collects what has died. It reports whether the script was among it, whose
+// status then is in result, and whether any child is left.
+func reap(script int, result *reply) (ended, left bool) {
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil: // ECHILD
+			return ended, false
+		case pid == 0:
+			return ended, true
+		case pid == script:
+			ended = true
+			if status.Signaled() {
+				result.Signal = uint32(status.Signal())
+			} else {
+				result.Code = uint32(status.ExitStatus())
+			}
+		}
+	}
+}
+
+func errnoOf(err error) uint32 {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return uint32(errno)
+	}
+	return uint32(syscall.EIO)
+}
