@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -8,14 +9,16 @@ import (
 	"path/filepath"
 )
 
-// MkdirAll makes name and its missing parents, and makes their names durable.
+// MkdirAll makes name and its missing parents, and makes their names durable. For
+// that it syncs a directory even when name exists: it belongs at a start, not into
+// every write.
 func MkdirAll(fsys FS, name string, perm fs.FileMode) error {
 	info, err := fsys.Stat(name)
 	if err == nil {
 		if !info.IsDir() {
 			return fmt.Errorf("making directory %s: a file of that name exists", name)
 		}
-		return nil
+		return syncExisting(fsys, name)
 	}
 	parent := filepath.Dir(name)
 	if parent != name {
@@ -55,4 +58,16 @@ func WriteFile(fsys FS, name string, perm fs.FileMode, write func(io.Writer) err
 		return err
 	}
 	return fsys.SyncDir(filepath.Dir(name))
+}
+
+// syncExisting makes the name of a directory durable that was there already: the
+// process that made it may have died before its sync. (Then it is the deepest
+// one that exists, since MkdirAll goes on when the one above is durable.) A
+// parent that may not be opened was not made by us.
+func syncExisting(fsys FS, name string) error {
+	err := fsys.SyncDir(filepath.Dir(name))
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
 }
