@@ -117,6 +117,14 @@ func (f files) sizes() (text, index int64, err error) {
 	return textInfo.Size(), indexInfo.Size(), nil
 }
 
+// sync makes both files durable, at the same time.
+func (f files) sync() error {
+	index := make(chan error, 1)
+	go func() { index <- f.index.Sync() }()
+	text := f.text.Sync()
+	return errors.Join(text, <-index)
+}
+
 func (f files) close() error {
 	return errors.Join(f.text.Close(), f.index.Close())
 }

@@ -90,7 +90,12 @@ func collect(seq iter.Seq2[console.Line, error]) (lines []console.Line, err erro
 // read returns the lines that a Reader gives, and its error.
 func read(t testing.TB, dir string) ([]console.Line, error) {
 	t.Helper()
-	r, err := console.Open(disk.OS{}, dir)
+	return readFrom(t, disk.OS{}, dir)
+}
+
+func readFrom(t testing.TB, fsys disk.FS, dir string) ([]console.Line, error) {
+	t.Helper()
+	r, err := console.Open(fsys, dir)
 	must(t, err)
 	defer r.Close()
 	return collect(r.Forward(0))

@@ -3,7 +3,6 @@ package console_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -216,117 +215,5 @@ func TestExtentsRefuseWhatCanNotBe(t *testing.T) {
 			}
 			checkDamage(t, d.dir, false, last)
 		})
-	}
-}
-
-// faulty fails the nth operation of one kind, after half of it if it is a write.
-type faulty struct {
-	disk.OS
-	operation string
-	countdown *int
-	err       error
-}
-
-type faultyFile struct {
-	disk.File
-	fs *faulty
-}
-
-func (f *faulty) OpenFile(name string, flag int, perm os.FileMode) (disk.File, error) {
-	file, err := f.OS.OpenFile(name, flag, perm)
-	return &faultyFile{file, f}, err
-}
-
-func (f *faulty) fails(operation, name string) bool {
-	if f.operation != operation+" "+name {
-		return false
-	}
-	*f.countdown--
-	return *f.countdown == 0
-}
-
-func (f *faultyFile) name() string {
-	info, err := f.Stat()
-	if err != nil {
-		return err.Error()
-	}
-	return info.Name()
-}
-
-func (f *faultyFile) Write(b []byte) (int, error) {
-	if f.fs.fails("write", f.name()) {
-		n, err := f.File.Write(b[:len(b)/2])
-		return n, errors.Join(f.fs.err, err)
-	}
-	return f.File.Write(b)
-}
-
-func (f *faultyFile) Sync() error {
-	if f.fs.fails("sync", f.name()) {
-		return f.fs.err
-	}
-	return f.File.Sync()
-}
-
-func TestErrorOfTheDiskIsKept(t *testing.T) {
-	broken := errors.New("no space left")
-	for _, operation := range []string{
-		"write " + console.TextFile, "write " + console.IndexFile,
-		"sync " + console.TextFile, "sync " + console.IndexFile,
-	} {
-		t.Run(operation, func(t *testing.T) {
-			dir, countdown := t.TempDir(), 3
-			w, err := console.Create(&faulty{operation: operation, countdown: &countdown, err: broken}, dir)
-			must(t, err)
-			o := w.Observe(0)
-			defer o.Close()
-			var seen int64
-			for n := int64(0); ; n++ {
-				err := w.Append(numbered(2*n), numbered(2*n+1))
-				must(t, err)
-				if err := w.Sync(); errors.Is(err, broken) {
-					break
-				} else if err != nil {
-					t.Fatal(err)
-				}
-				seen = w.Lines()
-			}
-			seen = max(seen, w.Lines()) // flushed, when only the sync failed
-			if countdown != 0 {
-				t.Fatalf("the fault did not come: %d", countdown)
-			}
-			for name, err := range map[string]error{"append": w.Append(numbered(0)), "flush": w.Flush(), "sync": w.Sync()} {
-				if !errors.Is(err, broken) {
-					t.Errorf("%s after the error: %v", name, err)
-				}
-			}
-			must(t, w.Close())
-			got, err := follow(t.Context(), o)
-			must(t, err)
-			kept, err := read(t, dir)
-			must(t, err)
-			if diff := cmp.Diff(got, kept); diff != "" || int64(len(got)) != seen {
-				t.Errorf("observed %d lines of %d, the files have %d: %s", len(got), seen, len(kept), diff)
-			}
-		})
-	}
-}
-
-func TestErrorDuringCloseIsReported(t *testing.T) {
-	broken := errors.New("no space left")
-	dir, countdown := t.TempDir(), 1
-	w, err := console.Create(&faulty{operation: "write " + console.IndexFile, countdown: &countdown, err: broken}, dir)
-	must(t, err)
-	must(t, w.Append(oddLines()...))
-	if err := w.Close(); !errors.Is(err, broken) {
-		t.Errorf("close: %v", err)
-	}
-	if got, err := read(t, dir); len(got) != 0 || err != nil {
-		t.Errorf("the files have %d lines, %v", len(got), err)
-	}
-	o := w.Observe(0)
-	defer o.Close()
-	if _, _, err := o.Next(t.Context()); !errors.Is(err, io.EOF) {
-		t.Errorf("observing: %v", err)
 	}
 }

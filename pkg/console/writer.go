@@ -58,8 +58,9 @@ func Create(fsys disk.FS, dir string) (*Writer, error) {
 
 // Reopen goes on with a console whose writer was killed: it reads it, cuts both
 // files to the valid prefix, and appends there. A missing file is an empty one
-// (the names may not have been durable). What it found is durable after the next
-// Sync and a sync of dir. There must be no other Writer and no Reader.
+// (the names may not have been durable). What it found is durable when it returns,
+// the names when the caller has synced dir. There must be no other Writer and no
+// Reader.
 func Reopen(fsys disk.FS, dir string) (*Writer, error) {
 	f, err := openFiles(fsys, dir, os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -68,6 +69,11 @@ func Reopen(fsys disk.FS, dir string) (*Writer, error) {
 	lines, end, err := validPrefix(f)
 	if err == nil {
 		err = f.cut(lines, end)
+	}
+	if err == nil {
+		// Were the cut lost in a power cut later, while lines appended behind it
+		// were not, an old line behind those could come to life again.
+		err = f.sync()
 	}
 	if err != nil {
 		f.close() //nolint:errcheck // nothing was written; the first error is the one to report
@@ -215,10 +221,7 @@ func (w *Writer) Sync() error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	index := make(chan error, 1)
-	go func() { index <- w.files.index.Sync() }()
-	text := w.files.text.Sync()
-	if err := errors.Join(text, <-index); err != nil {
+	if err := w.files.sync(); err != nil {
 		w.err = fmt.Errorf("syncing console: %w", err)
 	}
 	return w.err
