@@ -58,10 +58,8 @@ func (b *batch) forward(f files, from, limit int64) ([]Line, error) {
 	b.lines, b.end = b.lines[:0], start
 	for i, e := range b.entries {
 		line, err := b.verify(f, from+int64(i), e, start, b.end, text)
-		if err != nil && i == 0 {
-			return nil, err
-		} else if err != nil {
-			break //nolint:nilerr // the next call begins here and returns it
+		if err != nil {
+			return b.upTo(err)
 		}
 		b.lines = append(b.lines, line)
 		b.end = e.end
@@ -100,14 +98,21 @@ func (b *batch) backward(f files, limit int64) ([]Line, error) {
 	b.lines = b.lines[:0]
 	for i := len(b.entries) - 1; i >= first; i-- {
 		line, err := b.verify(f, from+int64(i), b.entries[i], start, begin(i), text)
-		if err != nil && len(b.lines) == 0 {
-			return nil, err
-		} else if err != nil {
-			break //nolint:nilerr // the next call begins here and returns it
+		if err != nil {
+			return b.upTo(err)
 		}
 		b.lines = append(b.lines, line)
 	}
 	return b.lines, nil
+}
+
+// upTo returns the lines in front of a damaged one, or when there are none its
+// error: the next call begins at that line, and returns the error then.
+func (b *batch) upTo(damage error) ([]Line, error) {
+	if len(b.lines) > 0 {
+		return b.lines, nil
+	}
+	return nil, damage
 }
 
 // readEntries reads the entries from up to limit into b.entries and returns the
