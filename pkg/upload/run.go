@@ -1,0 +1,152 @@
+package upload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+)
+
+// recordTime bounds the call of Source.Delivered when Run is to end.
+const recordTime = 10 * time.Second
+
+// Run delivers builds until ctx is done, and returns nil. Tries under way are
+// broken off then; all goroutines have ended when it returns. It is called once.
+func (o *Outbox) Run(ctx context.Context) error {
+	var senders sync.WaitGroup
+	for range o.limits.Parallel {
+		senders.Go(func() {
+			for l := o.next(ctx); l != nil; l = o.next(ctx) {
+				o.deliver(ctx, l)
+			}
+		})
+	}
+	senders.Wait()
+	return nil
+}
+
+// next waits for a lane that is due; nil when ctx is done.
+func (o *Outbox) next(ctx context.Context) *lane {
+	for ctx.Err() == nil {
+		o.mu.Lock()
+		now := time.Now()
+		l, at := o.queue.take(now)
+		changed := o.changed
+		o.mu.Unlock()
+		if l != nil {
+			return l
+		}
+		var due <-chan time.Time
+		if !at.IsZero() {
+			due = time.After(at.Sub(now))
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-due:
+		}
+	}
+	return nil
+}
+
+// deliver makes one try with the first build of the lane, and puts the lane back.
+func (o *Outbox) deliver(ctx context.Context, l *lane) {
+	it := l.items[0]
+	log := o.log.With().Str("job", it.Job).Stringer("build", it.UUID).Logger()
+	begin := time.Now()
+	var err error
+	if !it.delivered {
+		var size int64
+		if size, err = o.send(ctx, it.UUID); err == nil {
+			it.delivered = true
+			log.Info().Int64("bytes", size).Dur("dur", time.Since(begin)).Msg("build uploaded")
+		}
+	}
+	if err == nil {
+		err = o.record(ctx, it.UUID)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	defer o.wake()
+	switch now := time.Now(); {
+	case err == nil:
+		o.queue.done(l, now)
+	case ctx.Err() != nil: // nobody's fault
+		o.queue.later(l, now)
+	default:
+		o.failed(l, err, now, log)
+	}
+}
+
+// failed puts the lane back after a failed try. The lock is held.
+func (o *Outbox) failed(l *lane, err error, now time.Time, log zerolog.Logger) {
+	it := l.items[0]
+	it.Tries++
+	it.Err = o.remote.secrets.Replace(err.Error())
+	why := judge(err)
+	level, delay := zerolog.WarnLevel, o.limits.delay(it.Tries)
+	if why.ofBuild || why.lasting {
+		level = zerolog.ErrorLevel
+	}
+	if why.lasting {
+		delay = o.limits.Longest
+	}
+	log.WithLevel(level).Str("err", it.Err).
+		Msgf("build not delivered, next try in %s", delay.Round(time.Millisecond))
+	if why.ofBuild {
+		o.queue.aside(l, now.Add(delay), now)
+	} else {
+		o.queue.later(l, now.Add(delay))
+	}
+}
+
+// delay is drawn from the whole range ("full jitter"): after an outage of the
+// remote the tries of many builds, and of many servers, spread out.
+func (l Limits) delay(tries int) time.Duration {
+	bound := min(float64(l.Longest), math.Ldexp(float64(l.Shortest), tries-1))
+	return rand.N(time.Duration(bound))
+}
+
+// record tells the source. When ctx is done meanwhile, that goes on for a while:
+// else the build would be sent again after the next start.
+func (o *Outbox) record(ctx context.Context, id uuid.UUID) error {
+	recording, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(recordTime, cancel) })
+	defer stop()
+	if err := o.source.Delivered(recording, id); err != nil {
+		return fmt.Errorf("recording that the remote has it: %w", err)
+	}
+	return nil
+}
+
+// verdict is what a failed try says about the next one.
+type verdict struct {
+	ofBuild bool // it is about this build: others may work
+	lasting bool // the same again is of no use before somebody has changed something
+}
+
+func judge(err error) verdict {
+	var content *contentError
+	if errors.As(err, &content) {
+		return verdict{ofBuild: true}
+	}
+	var answer *answerError
+	if !errors.As(err, &answer) {
+		return verdict{}
+	}
+	switch answer.code {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+		return verdict{ofBuild: true, lasting: true}
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return verdict{lasting: true}
+	}
+	return verdict{}
+}

@@ -1,0 +1,208 @@
+package upload
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/google/uuid"
+)
+
+const (
+	// leastRate is the octets per second below which a try is given up in the
+	// end, however steadily they flow.
+	leastRate = 32 << 10
+	// digestRate is the octets per second at which a remote may be expected to
+	// hash and store what it has received, before it answers.
+	digestRate = 8 << 20
+	// leastDeadline is for what does not depend on the size.
+	leastDeadline = 10 * time.Minute
+	// maxText is how much of a response is read, for the log.
+	maxText = 4 << 10
+)
+
+var (
+	errStalled  = errors.New("the remote is stuck: no octet was taken, and no answer came")
+	errDeadline = errors.New("the remote is too slow: the try took too long in all")
+)
+
+// answerError is an answer that is not a good one.
+type answerError struct {
+	code int
+	text string
+}
+
+// Error implements error.
+func (e *answerError) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("the remote answered %d %s: %s", e.code, http.StatusText(e.code), e.text))
+}
+
+// contentError means that there is nothing to send. It is our fault.
+type contentError struct{ err error }
+
+// Error implements error.
+func (e *contentError) Error() string { return "reading the result: " + e.err.Error() }
+
+// Unwrap gives the cause.
+func (e *contentError) Unwrap() error { return e.err }
+
+// send makes one try; nil when the remote has the build. The size is what was to
+// be sent.
+func (o *Outbox) send(ctx context.Context, id uuid.UUID) (size int64, err error) {
+	size, write, err := o.source.Open(id)
+	if err != nil {
+		return 0, &contentError{err}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, leastDeadline+at(leastRate, size), errDeadline)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	stall := time.AfterFunc(o.limits.Stall, func() { stop(errStalled) })
+	defer stall.Stop()
+
+	body := newBody(size, write, func(rest int64) {
+		patience := o.limits.Stall
+		if rest == 0 {
+			patience += at(digestRate, size)
+		}
+		stall.Reset(patience)
+	})
+	err = o.post(ctx, body)
+	// What is wrong with the content comes first: the connection broke because of
+	// it, and a good answer to something else is not one to this build.
+	if wrong := body.finish(); wrong != nil {
+		err = &contentError{wrong}
+	}
+	return size, err
+}
+
+// at is how long so many octets take at so many a second.
+func at(rate, octets int64) time.Duration {
+	return time.Duration(float64(octets) / float64(rate) * float64(time.Second))
+}
+
+// post sends the body and reads the answer.
+func (o *Outbox) post(ctx context.Context, body *body) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.remote.url.String(), body)
+	if err != nil {
+		return err
+	}
+	req.ContentLength = body.size
+	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set("User-Agent", "builder-server")
+	if o.remote.authenticate {
+		req.SetBasicAuth(o.remote.user, o.remote.password)
+	}
+	resp, err := o.client.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if withURL := (*url.Error)(nil); errors.As(err, &withURL) {
+			return withURL.Err // the log names the remote already
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusConflict {
+		return nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxText)) //nolint:errcheck // what there is of it will do
+	if to := resp.Header.Get("Location"); to != "" && resp.StatusCode/100 == 3 {
+		text = fmt.Appendf(nil, "redirects are not followed, give the server this upload URL if it is right: %s", to)
+	}
+	return &answerError{code: resp.StatusCode, text: printable(text)}
+}
+
+// printable makes one line of what a remote wrote.
+func printable(text []byte) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, string(text)))
+}
+
+// body is the content of a build on its way into a request: a pipe with a
+// goroutine at its far end.
+type body struct {
+	*io.PipeReader
+	size     int64
+	rest     int64 // not yet read
+	progress func(rest int64)
+	written  chan error
+}
+
+// newBody starts the goroutine, which ends with finish. progress is called each
+// time that the request has taken something.
+func newBody(size int64, write func(io.Writer) error, progress func(rest int64)) *body {
+	r, w := io.Pipe()
+	b := &body{PipeReader: r, size: size, rest: size, progress: progress, written: make(chan error, 1)}
+	go func() {
+		err := fill(w, size, write)
+		w.CloseWithError(err) //nolint:errcheck // never fails
+		b.written <- err
+	}()
+	return b
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.PipeReader.Read(p)
+	b.rest -= int64(n)
+	b.progress(b.rest)
+	return n, err
+}
+
+// finish waits for the goroutine, and returns what was wrong with the content. A
+// request that did not want all of it is nothing wrong.
+func (b *body) finish() error {
+	b.PipeReader.Close()
+	return <-b.written
+}
+
+// fill writes the content to the pipe. What it returns is the fault of the
+// content, never of the reader.
+func fill(pipe *io.PipeWriter, size int64, write func(io.Writer) error) error {
+	w := &meter{pipe: pipe, rest: size}
+	buffered := bufio.NewWriterSize(w, 64<<10) // each write to a pipe waits for its reader
+	err := write(buffered)
+	if err == nil {
+		err = buffered.Flush()
+	}
+	switch {
+	case w.refused:
+		return nil
+	case err != nil:
+		return err
+	case w.rest > 0:
+		return fmt.Errorf("%d octets were announced, and %d are missing", size, w.rest)
+	}
+	return nil
+}
+
+// meter passes on as much as was announced.
+type meter struct {
+	pipe    *io.PipeWriter
+	rest    int64
+	refused bool // by the reader
+}
+
+// Write implements io.Writer.
+func (m *meter) Write(p []byte) (int, error) {
+	if int64(len(p)) > m.rest {
+		return 0, errors.New("it is longer than announced")
+	}
+	n, err := m.pipe.Write(p)
+	m.rest -= int64(n)
+	m.refused = err != nil
+	return n, err
+}
