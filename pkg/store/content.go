@@ -1,0 +1,184 @@
+package store
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"builder/pkg/disk"
+	"builder/pkg/job"
+)
+
+// Put stores the octets that r gives, until io.EOF, in constant memory. They are
+// durable when it returns. A content that the store has is not written again.
+func (s *Store) Put(r io.Reader) (job.Content, error) {
+	in, err := s.receive(r)
+	if err != nil {
+		return job.Content{}, fmt.Errorf("storing content: %w", err)
+	}
+	if err := in.sync(); err != nil {
+		s.discard(in)
+		return job.Content{}, fmt.Errorf("storing content: %w", err)
+	}
+	pending := pendingSyncs{}
+	if err := s.keep(in, pending); err != nil {
+		s.discard(in)
+		return job.Content{}, fmt.Errorf("storing content: %w", err)
+	}
+	if err := s.dirs.sync(pending); err != nil {
+		return job.Content{}, fmt.Errorf("storing content: %w", err)
+	}
+	return in.content, nil
+}
+
+// HasContent reports whether c can be opened. It may not be durable yet: that it
+// is when [Draft.Commit] or [Store.Put] has returned.
+func (s *Store) HasContent(c job.Content) bool {
+	info, err := s.fsys.Stat(s.contentFile(c))
+	return err == nil && info.Size() == c.Size
+}
+
+// OpenContent opens c for reading; the caller closes it. When it is missing the
+// error is an fs.ErrNotExist, when it has another size an [ErrDamaged].
+func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) {
+	f, err := s.fsys.OpenFile(s.contentFile(c), os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("opening content %v: it is missing from the store: %w", c, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening content %v: %w", c, err)
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != c.Size {
+		err = fmt.Errorf("%w: it has %d octets, expected %d", ErrDamaged, info.Size(), c.Size)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("opening content %v: %w", c, err)
+	}
+	return f, nil
+}
+
+func (s *Store) contentFile(c job.Content) string {
+	name := c.String()
+	return filepath.Join(s.contents(), name[:2], name)
+}
+
+// incoming is a content that has been received, but is not in its place yet.
+type incoming struct {
+	content job.Content
+	name    string    // in tmp; empty if the store has the content already
+	file    disk.File // open until it is synced
+}
+
+// buffers keep many small contents from costing a buffer each.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+// receive reads r to its end. What fits into the buffer and is known already is
+// not written at all.
+func (s *Store) receive(r io.Reader) (*incoming, error) {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	sum := sha256.New()
+	n, ended := fill(r, *buffer)
+	sum.Write((*buffer)[:n])
+	if errors.Is(ended, io.EOF) {
+		if c := contentOf(sum, int64(n)); s.HasContent(c) {
+			return &incoming{content: c}, nil
+		}
+	}
+	in := &incoming{name: filepath.Join(s.temporaries(), strconv.FormatUint(s.received.Add(1), 10))}
+	var err error
+	if in.file, err = s.fsys.OpenFile(in.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
+		return nil, err
+	}
+	for size := int64(0); err == nil; {
+		if _, err = in.file.Write((*buffer)[:n]); err != nil {
+			break
+		}
+		if size += int64(n); ended != nil {
+			in.content, err = contentOf(sum, size), ended
+			break
+		}
+		n, ended = fill(r, *buffer)
+		sum.Write((*buffer)[:n])
+	}
+	if !errors.Is(err, io.EOF) {
+		s.discard(in)
+		return nil, err
+	}
+	if s.HasContent(in.content) {
+		s.discard(in)
+	}
+	return in, nil
+}
+
+func contentOf(sum hash.Hash, size int64) job.Content {
+	c := job.Content{Size: size}
+	sum.Sum(c.SHA256[:0])
+	return c
+}
+
+// fill reads until buffer is full or r has ended or failed. (Of io.ReadFull it
+// could not be told whether it was r that returned io.ErrUnexpectedEOF.)
+func fill(r io.Reader, buffer []byte) (n int, err error) {
+	for n < len(buffer) && err == nil {
+		var read int
+		read, err = r.Read(buffer[n:])
+		n += read
+	}
+	return n, err
+}
+
+// sync makes the data durable and closes the file. After an error the data is
+// lost: the system may believe that it is on disk.
+func (in *incoming) sync() error {
+	if in.file == nil {
+		return nil
+	}
+	err := in.file.Sync()
+	if cerr := in.file.Close(); err == nil {
+		err = cerr
+	}
+	in.file = nil
+	return err
+}
+
+// keep moves synced data to its place and adds the directories that have to be
+// synced: also when the content was there already, since whoever put it there
+// may not have come to that yet.
+func (s *Store) keep(in *incoming, pending pendingSyncs) error {
+	name := s.contentFile(in.content)
+	if err := s.dirs.make(filepath.Dir(name), pending); err != nil {
+		return err
+	}
+	if in.name != "" {
+		if err := s.fsys.Rename(in.name, name); err != nil {
+			return err
+		}
+		in.name = ""
+	}
+	pending.add(filepath.Dir(name))
+	pending.add(s.temporaries())
+	return nil
+}
+
+// discard removes the data, if it is not in its place yet. A file that stays for
+// any reason is removed at the next start.
+func (s *Store) discard(in *incoming) {
+	if in.file != nil {
+		in.file.Close()
+		in.file = nil
+	}
+	if in.name != "" {
+		s.fsys.Remove(in.name) //nolint:errcheck // see above
+		in.name = ""
+	}
+}

@@ -1,0 +1,147 @@
+package store
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"builder/pkg/console"
+	"builder/pkg/job"
+	"builder/pkg/wire"
+
+	"github.com/google/uuid"
+)
+
+// Export returns a build as a result file of the reference: its size, and what
+// writes it, in constant memory, as often as it is called. A result that the
+// reference left is given as it lies there; ours is encoded from the record.
+func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, err error) {
+	p, err := s.index.find(id)
+	if err != nil {
+		return 0, nil, err
+	}
+	if p.origin == theirs {
+		return s.exportResult(p)
+	}
+	dir := s.dir(p)
+	rec, err := s.readRecord(dir)
+	if err != nil {
+		return 0, nil, err
+	}
+	b := rec.build
+	lines, err := s.exportConsole(dir, rec)
+	if err != nil {
+		return 0, nil, err
+	}
+	files := make([]wire.File, len(b.Artifacts))
+	for i, a := range b.Artifacts {
+		files[i] = wire.File{Path: a.Path, Mode: uint32(a.Mode), Data: s.blob(a.Content)}
+	}
+	encoded := wire.EncodeExec(wire.Exec{
+		Job:  wire.ScriptJob{Name: b.Job, Platform: b.Platform, Script: s.blob(b.Script)},
+		UUID: b.UUID, Started: b.Started, Finished: b.Finished, Result: b.Result.Legacy(),
+	}, lines, files)
+	return encoded.Size(), func(w io.Writer) error {
+		if _, err := encoded.WriteTo(w); err != nil {
+			return fmt.Errorf("exporting build %v: %w", id, err)
+		}
+		return nil
+	}, nil
+}
+
+// blob is a content to be encoded; that of a script that never was is empty.
+func (s *Store) blob(c job.Content) wire.Blob {
+	if c.IsZero() {
+		return wire.Blob{}
+	}
+	return wire.Blob{Size: c.Size, Open: func() (io.ReadCloser, error) { return s.OpenContent(c) }}
+}
+
+// exportConsole sums up the size of the encoded console from its index alone.
+func (s *Store) exportConsole(dir string, rec record) (wire.Console, error) {
+	r, err := s.openConsole(dir, rec)
+	if err != nil {
+		return wire.Console{}, err
+	}
+	defer r.Close()
+	size := int64(0)
+	for line, err := range r.Extents() {
+		if err != nil {
+			return wire.Console{}, err
+		}
+		size += wire.ConsoleLineSize(line.Delta, line.Length)
+	}
+	return wire.Console{Size: size, Write: func(w io.Writer) error {
+		r, err := s.openConsole(dir, rec)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		return writeBackward(w, r)
+	}}, nil
+}
+
+// writeBackward writes the lines newest first, many at once.
+func writeBackward(w io.Writer, r *console.Reader) error {
+	buffer := make([]byte, 0, 2*console.MaxLine)
+	for line, err := range r.Backward() {
+		if err != nil {
+			return err
+		}
+		if buffer = wire.AppendConsoleLine(buffer, line.Delta, line.Data); len(buffer) < console.MaxLine {
+			continue
+		}
+		if _, err := w.Write(buffer); err != nil {
+			return err
+		}
+		buffer = buffer[:0]
+	}
+	_, err := w.Write(buffer)
+	return err
+}
+
+// exportResult gives the reference's file as it is.
+func (s *Store) exportResult(p place) (int64, func(io.Writer) error, error) {
+	info, err := s.fsys.Stat(filepath.Join(s.dir(p), resultFile))
+	if err != nil {
+		return 0, nil, fmt.Errorf("exporting build %v: %w", p.id, err)
+	}
+	return info.Size(), func(w io.Writer) error {
+		r, err := s.openResult(p)
+		if err != nil {
+			return err
+		}
+		defer r.file.Close()
+		_, err = io.Copy(w, &exactly{r.in, info.Size()})
+		return err
+	}, nil
+}
+
+// OpenArtifact opens an artifact of a build for reading and returns its size;
+// the caller closes it. When the build has none of that path the error is an
+// fs.ErrNotExist, when there is no such build an [ErrNotFound].
+func (s *Store) OpenArtifact(id uuid.UUID, path string) (io.ReadCloser, int64, error) {
+	p, err := s.index.find(id)
+	if err != nil {
+		return nil, 0, err
+	}
+	if p.origin == theirs {
+		return s.openResultArtifact(p, path)
+	}
+	rec, err := s.readRecord(s.dir(p))
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, a := range rec.build.Artifacts {
+		if a.Path == path {
+			in, err := s.OpenContent(a.Content)
+			return in, a.Size, err
+		}
+	}
+	return nil, 0, noArtifact(id, path)
+}
+
+func noArtifact(id uuid.UUID, path string) error {
+	return fmt.Errorf("build %v has no artifact %q: %w", id, path, fs.ErrNotExist)
+}

@@ -1,0 +1,290 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"builder/pkg/job"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// indexVersion is the version of the schema; an index of another one is rebuilt.
+const indexVersion = 1
+
+// Times are nanoseconds since 1970, 0 for none, at the ends of that range when
+// they lie outside (a result of the reference may have any year). Names and texts
+// are BLOBs: those of the reference need not be text. Without rowid every index
+// ends with the uuid, so all orders are total.
+const schema = `
+CREATE TABLE builds (
+	uuid BLOB PRIMARY KEY, origin INTEGER, directory BLOB, damaged INTEGER,
+	job BLOB, platform BLOB, run INTEGER, try INTEGER, script BLOB, script_size INTEGER, worker BLOB,
+	started INTEGER, finished INTEGER, kind INTEGER, code INTEGER, text BLOB, cause BLOB
+) WITHOUT ROWID;
+CREATE INDEX by_time ON builds (started);
+CREATE INDEX by_job ON builds (job, started);
+CREATE INDEX by_platform ON builds (platform, started);
+CREATE INDEX by_both ON builds (job, platform, started);
+`
+
+const (
+	columns = `uuid, origin, directory, damaged, job, platform, run, try, script, script_size, worker,
+	started, finished, kind, code, text, cause`
+	insert = `INSERT OR REPLACE INTO builds (` + columns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
+)
+
+// row is a build in the index: without artifacts and notes.
+type row struct {
+	place   place
+	damaged bool
+	build   job.Build
+}
+
+func rowOf(p place, b job.Build) row {
+	b.Artifacts, b.Notes = nil, nil
+	return row{place: p, build: b}
+}
+
+func (r row) values() []any {
+	b := r.build
+	return []any{
+		r.place.id[:], int(r.place.origin), []byte(r.place.job), r.damaged,
+		[]byte(b.Job), []byte(b.Platform), int64(b.Run), b.Try, b.Script.SHA256[:], b.Script.Size, []byte(b.Worker),
+		nanoseconds(b.Started), nanoseconds(b.Finished),
+		int(b.Result.Kind), b.Result.Code, []byte(b.Result.Text), []byte(b.Result.Cause),
+	}
+}
+
+// scanRow is the inverse of values.
+func scanRow(scan func(...any) error) (row, error) {
+	var (
+		r                                                             row
+		id, directory, jobName, platform, script, worker, text, cause []byte
+		run, started, finished                                        int64
+	)
+	b := &r.build
+	err := scan(&id, &r.place.origin, &directory, &r.damaged,
+		&jobName, &platform, &run, &b.Try, &script, &b.Script.Size, &worker,
+		&started, &finished, &b.Result.Kind, &b.Result.Code, &text, &cause)
+	if err != nil {
+		return row{}, err
+	}
+	copy(r.place.id[:], id)
+	copy(b.Script.SHA256[:], script)
+	r.place.job = string(directory)
+	b.UUID, b.Run = r.place.id, uint64(run)
+	b.Job, b.Platform, b.Worker = string(jobName), string(platform), string(worker)
+	b.Started, b.Finished = instant(started), instant(finished)
+	b.Result.Text, b.Result.Cause = string(text), job.Cause(cause)
+	return r, nil
+}
+
+var (
+	earliest = time.Unix(0, -1<<63)
+	latest   = time.Unix(0, 1<<63-1)
+)
+
+func nanoseconds(t time.Time) int64 {
+	switch {
+	case t.IsZero():
+		return 0
+	case t.Before(earliest):
+		return earliest.UnixNano()
+	case t.After(latest):
+		return latest.UnixNano()
+	}
+	return t.UnixNano()
+}
+
+func instant(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}
+
+// index is the SQLite database. Rows are written behind the back of whoever adds
+// them, many in one transaction; whoever reads writes first what is still
+// waiting. So an added row costs nothing and is found at once.
+type index struct {
+	db   *sql.DB
+	log  zerolog.Logger
+	wake chan struct{} // closed to end the writer
+	done chan struct{}
+
+	writing sync.Mutex // one transaction at a time
+
+	mu      sync.Mutex
+	waiting []row
+}
+
+func openIndex(name string, log zerolog.Logger) (*index, error) {
+	// On a file system that is not the operating system's, which tests use, the
+	// directory is not there.
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, fmt.Errorf("opening index: %w", err)
+	}
+	// With a write-ahead log a power cut loses transactions, which the next
+	// start makes up for, but damages nothing, and commits need no sync.
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: name}).EscapedPath()+
+		"?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(10000)")
+	if err != nil {
+		return nil, fmt.Errorf("opening index %s: %w", name, err)
+	}
+	db.SetMaxOpenConns(4)
+	if err := prepare(db); err != nil {
+		return nil, fmt.Errorf("opening index %s: %w", name, errors.Join(err, db.Close()))
+	}
+	x := &index{db: db, log: log, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	go x.write()
+	return x, nil
+}
+
+// errVersion says that an index was made by another version of this program.
+var errVersion = errors.New("index of another version")
+
+// prepare makes the schema, or checks what is there.
+func prepare(db *sql.DB) error {
+	var version, tables int
+	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if err := db.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
+		return err
+	}
+	if version == 0 && tables == 0 {
+		_, err := db.Exec("BEGIN;" + schema + fmt.Sprintf("PRAGMA user_version = %d; COMMIT", indexVersion))
+		return err
+	}
+	if version != indexVersion {
+		return fmt.Errorf("%w: %d", errVersion, version)
+	}
+	var found string
+	if err := db.QueryRow("PRAGMA quick_check(1)").Scan(&found); err != nil {
+		return err
+	}
+	if found != "ok" {
+		return fmt.Errorf("%w: %s", ErrDamaged, found)
+	}
+	return nil
+}
+
+// isUnusable reports whether err says that the index must be made anew.
+func isUnusable(err error) bool {
+	if errors.Is(err, errVersion) || errors.Is(err, ErrDamaged) {
+		return true
+	}
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR:
+		return true // the last is what a schema that is not ours gives
+	}
+	return false
+}
+
+// add adds a row, soon.
+func (x *index) add(r row) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.waiting = append(x.waiting, r)
+	select {
+	case x.wake <- struct{}{}:
+	default:
+	}
+}
+
+// write writes what is added until wake is closed.
+func (x *index) write() {
+	defer close(x.done)
+	for range x.wake {
+		if err := x.flush(); err != nil {
+			// Whoever reads tries again, as does the next one that adds.
+			x.log.Error().Err(err).Msg("writing index")
+		}
+	}
+}
+
+// flush writes the rows that wait. After an error they go on waiting.
+func (x *index) flush() error {
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	x.mu.Lock()
+	rows := x.waiting
+	x.waiting = nil
+	x.mu.Unlock()
+	if len(rows) == 0 {
+		return nil
+	}
+	err := x.change(insert, func(exec func(...any) error) error {
+		for _, r := range rows {
+			if err := exec(r.values()...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		x.mu.Lock()
+		x.waiting = append(rows, x.waiting...)
+		x.mu.Unlock()
+		return fmt.Errorf("writing index: %w", err)
+	}
+	return nil
+}
+
+// change runs one statement many times, in one transaction.
+func (x *index) change(statement string, body func(exec func(...any) error) error) error {
+	tx, err := x.db.Begin()
+	if err != nil {
+		return err
+	}
+	prepared, err := tx.Prepare(statement)
+	if err == nil {
+		err = body(func(args ...any) error {
+			_, err := prepared.Exec(args...)
+			return err
+		})
+	}
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// remove removes builds that are gone.
+func (x *index) remove(ids []uuid.UUID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	return x.change("DELETE FROM builds WHERE uuid = ?", func(exec func(...any) error) error {
+		for _, id := range ids {
+			if err := exec(id[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// close writes what waits and closes the database. No other method is called
+// meanwhile or afterwards.
+func (x *index) close() error {
+	close(x.wake)
+	<-x.done
+	return errors.Join(x.flush(), x.db.Close())
+}

@@ -1,0 +1,146 @@
+package store
+
+import (
+	"fmt"
+	"io"
+	"iter"
+	"time"
+
+	"builder/pkg/console"
+	"builder/pkg/job"
+	"builder/pkg/wire"
+
+	"github.com/google/uuid"
+)
+
+// Lines replays the console of a build that has ended, oldest line first, from
+// line number from on, counted from 0. A line is valid until the next one. An
+// error is the last thing given. Memory is constant for our builds; for a result
+// of the reference, which has the newest line first, it is 24 octets per line.
+func (s *Store) Lines(id uuid.UUID, from int64) iter.Seq2[job.Line, error] {
+	return func(yield func(job.Line, error) bool) {
+		p, err := s.index.find(id)
+		if err == nil && p.origin == ours {
+			err = s.replay(p, from, yield)
+		} else if err == nil {
+			err = s.replayResult(p, from, yield)
+		}
+		if err != nil {
+			yield(job.Line{}, err)
+		}
+	}
+}
+
+// openConsole opens a recorded console, which must be as long as the record says.
+func (s *Store) openConsole(dir string, rec record) (*console.Reader, error) {
+	r, err := console.Open(s.fsys, dir)
+	if err != nil {
+		return nil, err
+	}
+	if r.Count() != rec.lines || r.Size() != rec.text {
+		r.Close()
+		return nil, fmt.Errorf("opening console in %s: %w: %d lines in %d octets, the record says %d in %d",
+			dir, ErrDamaged, r.Count(), r.Size(), rec.lines, rec.text)
+	}
+	return r, nil
+}
+
+// replay gives lines to yield; its error is one that yield was not given.
+func (s *Store) replay(p place, from int64, yield func(job.Line, error) bool) error {
+	dir := s.dir(p)
+	rec, err := s.readRecord(dir)
+	if err != nil {
+		return err
+	}
+	r, err := s.openConsole(dir, rec)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for line, err := range r.Forward(from) {
+		if err != nil {
+			return err
+		}
+		var flags job.LineFlags
+		if line.Flags&console.NoNewline != 0 {
+			flags = job.Unended
+		}
+		if !yield(job.Line{Delta: line.Delta, Data: line.Data, Flags: flags}, nil) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// extent is where a line lies in a result.
+type extent struct {
+	offset, size int64
+	delta        time.Duration
+}
+
+// replayResult is replay for a result of the reference.
+func (s *Store) replayResult(p place, from int64, yield func(job.Line, error) bool) error {
+	r, err := s.openResult(p)
+	if err != nil {
+		return err
+	}
+	defer r.file.Close()
+	var lines []extent // newest first
+	_, err = r.visit(p, wire.ExecVisitor{Line: func(delta time.Duration, _ io.Reader, size int64) error {
+		lines = append(lines, extent{r.offset(), size, delta})
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	w := window{in: r.file}
+	number := int64(0)
+	for i := len(lines) - 1; i >= 0; i-- {
+		// The reference has no limit for a line.
+		for line := lines[i]; ; {
+			size := min(line.size, job.MaxLine)
+			var flags job.LineFlags
+			if size < line.size {
+				flags = job.Unended
+			}
+			if number >= from {
+				data, err := w.slice(line.offset, int(size))
+				if err != nil {
+					return fmt.Errorf("reading result: %w", err)
+				}
+				if !yield(job.Line{Delta: line.delta, Data: data, Flags: flags}, nil) {
+					return nil
+				}
+			}
+			number++
+			line.offset += size
+			line.size -= size
+			if line.size == 0 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// window is a piece of a file that is read from its end to its beginning.
+type window struct {
+	in     io.ReaderAt
+	offset int64
+	data   []byte
+	buffer [2 * job.MaxLine]byte
+}
+
+// slice returns size octets, no more than the buffer has, valid until the next call.
+func (w *window) slice(offset int64, size int) ([]byte, error) {
+	if offset < w.offset || offset+int64(size) > w.offset+int64(len(w.data)) {
+		w.offset = max(0, offset+int64(size-len(w.buffer)))
+		w.data = w.buffer[:offset+int64(size)-w.offset]
+		if n, err := w.in.ReadAt(w.data, w.offset); n < len(w.data) {
+			w.data = nil
+			return nil, err
+		}
+	}
+	at := offset - w.offset
+	return w.data[at : at+int64(size) : at+int64(size)], nil
+}

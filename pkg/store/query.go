@@ -1,0 +1,172 @@
+package store
+
+import (
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"builder/pkg/job"
+
+	"github.com/google/uuid"
+)
+
+// minPrefix is the fewest hexadecimal digits that Resolve takes.
+const minPrefix = 4
+
+// Build reads a build: ours from its record, one of the reference from its
+// result, which is read as a whole to hash the artifacts. It is an [ErrNotFound]
+// if no such build has ended, and an [ErrDamaged] if what is there is damaged.
+func (s *Store) Build(id uuid.UUID) (job.Build, error) {
+	p, err := s.index.find(id)
+	if err != nil {
+		return job.Build{}, err
+	}
+	if p.origin == theirs {
+		return s.readResult(p, true)
+	}
+	r, err := s.readRecord(s.dir(p))
+	return r.build, err
+}
+
+// Resolve finds the build with that uuid, or the only one whose uuid begins with
+// prefix: at least 4 hexadecimal digits, with or without dashes. It is an
+// [ErrNotFound] or an [ErrAmbiguous] if there is not exactly one.
+func (s *Store) Resolve(prefix string) (uuid.UUID, error) {
+	digits := strings.ReplaceAll(strings.ToLower(prefix), "-", "")
+	var from, to uuid.UUID
+	low, err := hex.DecodeString(digits + strings.Repeat("0", max(0, 2*len(from)-len(digits))))
+	if err != nil || len(low) != len(from) || len(digits) < minPrefix {
+		return uuid.Nil, fmt.Errorf("%q is neither a uuid nor the beginning of one: give at least %d hexadecimal digits", prefix, minPrefix)
+	}
+	copy(from[:], low)
+	high, err := hex.DecodeString(digits + strings.Repeat("f", 2*len(to)-len(digits)))
+	if err != nil {
+		return uuid.Nil, err
+	}
+	copy(to[:], high)
+	found, err := s.index.between(from, to)
+	switch {
+	case err != nil:
+		return uuid.Nil, err
+	case len(found) == 0:
+		return uuid.Nil, fmt.Errorf("build %s: %w", prefix, ErrNotFound)
+	case len(found) > 1:
+		names := make([]string, len(found))
+		for i, id := range found {
+			names[i] = id.String()
+		}
+		return uuid.Nil, fmt.Errorf("build %s: %w: %s", prefix, ErrAmbiguous, strings.Join(names, ", "))
+	}
+	return found[0], nil
+}
+
+// Latest reads the build that was started last, of that job and on that platform
+// unless these are empty. It is an [ErrNotFound] if there is none.
+func (s *Store) Latest(jobName, platform string) (job.Build, error) {
+	builds, err := s.index.newest(jobName, platform, 1)
+	if err != nil {
+		return job.Build{}, err
+	}
+	if len(builds) == 0 {
+		return job.Build{}, fmt.Errorf("latest build: %w", ErrNotFound)
+	}
+	return s.Build(builds[0].UUID)
+}
+
+// List returns the builds of a job, of all jobs if jobName is empty, newest
+// first, no more than limit unless that is 0. They lack artifacts and notes. One
+// whose record is damaged is there as a failed one, with id and job only.
+func (s *Store) List(jobName string, limit int) ([]job.Build, error) {
+	return s.index.newest(jobName, "", limit)
+}
+
+// find returns where a build lies.
+func (x *index) find(id uuid.UUID) (place, error) {
+	if err := x.flush(); err != nil {
+		return place{}, err
+	}
+	p := place{id: id}
+	var directory []byte
+	err := x.db.QueryRow("SELECT origin, directory FROM builds WHERE uuid = ?", id[:]).Scan(&p.origin, &directory)
+	if errors.Is(err, sql.ErrNoRows) {
+		return place{}, fmt.Errorf("build %v: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return place{}, fmt.Errorf("reading index: %w", err)
+	}
+	p.job = string(directory)
+	return p, nil
+}
+
+// between returns the first few ids of a range.
+func (x *index) between(from, to uuid.UUID) ([]uuid.UUID, error) {
+	const few = 5
+	if err := x.flush(); err != nil {
+		return nil, err
+	}
+	var found []uuid.UUID
+	err := x.query(func(scan func(...any) error) error {
+		var id []byte
+		if err := scan(&id); err != nil {
+			return err
+		}
+		found = append(found, uuid.UUID(id))
+		return nil
+	}, "SELECT uuid FROM builds WHERE uuid BETWEEN ? AND ? ORDER BY uuid LIMIT ?", from[:], to[:], few)
+	return found, err
+}
+
+// newest returns builds by descending start.
+func (x *index) newest(jobName, platform string, limit int) ([]job.Build, error) {
+	if err := x.flush(); err != nil {
+		return nil, err
+	}
+	var (
+		conditions []string
+		args       []any
+		builds     []job.Build
+	)
+	if jobName != "" {
+		conditions, args = append(conditions, "job = ?"), append(args, []byte(jobName))
+	}
+	if platform != "" {
+		conditions, args = append(conditions, "platform = ?"), append(args, []byte(platform))
+	}
+	if limit <= 0 {
+		limit = -1 // none, to SQLite
+	}
+	err := x.query(func(scan func(...any) error) error {
+		r, err := scanRow(scan)
+		builds = append(builds, r.build)
+		return err
+	}, newestQuery(conditions), append(args, limit)...)
+	return builds, err
+}
+
+func newestQuery(conditions []string) string {
+	where := ""
+	if len(conditions) > 0 {
+		where = " WHERE " + strings.Join(conditions, " AND ")
+	}
+	return "SELECT " + columns + " FROM builds" + where + " ORDER BY started DESC, uuid DESC LIMIT ?"
+}
+
+// query gives every row of the answer to visit.
+func (x *index) query(visit func(scan func(...any) error) error, query string, args ...any) error {
+	rows, err := x.db.Query(query, args...)
+	if err != nil {
+		return fmt.Errorf("reading index: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := visit(rows.Scan); err != nil {
+			return fmt.Errorf("reading index: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("reading index: %w", err)
+	}
+	return nil
+}

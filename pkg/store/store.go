@@ -1,0 +1,165 @@
+// Package store keeps what is left of builds: their records and consoles, the
+// contents that scripts and artifacts are, and an index to find them by. It also
+// serves the results that the reference left in the same directory. It knows no
+// schedule, no worker and no connection.
+//
+//	<dir>/v1/builds/<job>/<uuid>/record         the build; there when it is complete
+//	                             console        its console, see package console
+//	                             console.index
+//	<dir>/v1/content/<aa>/<sha256>              octets by their hash, each once
+//	<dir>/v1/tmp/                               contents that are being received
+//	<dir>/v1/index.sqlite                       a cache of the records
+//	<dir>/<job>/<uuid>/full                     a result of the reference
+//
+// The one invariant: a record that is there is complete, and everything that it
+// names is durable. So a build either has its record, console and contents after
+// a power cut, or it has no record. Nothing that has a record is changed again.
+//
+// A record is a file of
+//
+//	offset  octets  field
+//	     0       8  magic    "builder\n"
+//	     8       4  version  1, big-endian
+//	    12       n  body     DER: SEQUENCE { build Build, console SEQUENCE {
+//	                         lines, octets INTEGER } }, Build as in package job
+//	  12+n       4  sum      CRC32C over all before it, big-endian
+//
+// A job's directory is named as the job if [job.CheckName] allows that name, else
+// by an encoding of it that can be undone (see names.go).
+//
+// The index is rebuilt from the records when it is missing, damaged or of another
+// version, and brought up to date at each start by comparing names only. It may
+// be deleted while the server is stopped.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"builder/pkg/disk"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+)
+
+// The errors that callers tell apart; what is returned wraps them.
+var (
+	// ErrNotFound: there is no such build.
+	ErrNotFound = errors.New("no such build")
+	// ErrAmbiguous: several builds have that prefix; the message names some.
+	ErrAmbiguous = errors.New("several builds match")
+	// ErrDamaged: a file is not what was written; the message names it.
+	ErrDamaged = errors.New("damaged")
+)
+
+// Store is an open data directory. All methods are safe for concurrent use.
+type Store struct {
+	fsys  disk.FS
+	root  string // of the reference's results
+	log   zerolog.Logger
+	dirs  *directories
+	index *index
+	// received counts the files in tmp, for their names.
+	received atomic.Uint64
+}
+
+// Open opens the data directory dir: it makes what is missing, removes what was
+// not completely received, and brings the index up to date. There must be no
+// other Store on dir. A build whose record is damaged is logged and listed as a
+// failed one; it is no error. Everything goes through fsys but the index, which
+// SQLite keeps on the file system of the operating system. The caller closes the
+// Store, after all drafts.
+func Open(fsys disk.FS, dir string, log zerolog.Logger) (*Store, error) {
+	s := &Store{fsys: fsys, root: dir, log: log, dirs: newDirectories(fsys)}
+	for _, name := range []string{s.builds(), s.contents(), s.temporaries()} {
+		if err := disk.MkdirAll(fsys, name, 0o755); err != nil {
+			return nil, fmt.Errorf("making the store in %s: %w", dir, err)
+		}
+	}
+	if err := s.clearTemporaries(); err != nil {
+		return nil, err
+	}
+	if err := s.openIndex(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close writes out the index and closes it.
+func (s *Store) Close() error { return s.index.close() }
+
+func (s *Store) builds() string      { return filepath.Join(s.root, "v1", "builds") }
+func (s *Store) contents() string    { return filepath.Join(s.root, "v1", "content") }
+func (s *Store) temporaries() string { return filepath.Join(s.root, "v1", "tmp") }
+func (s *Store) indexFile() string   { return filepath.Join(s.root, "v1", "index.sqlite") }
+
+// clearTemporaries removes what a process left that died while it received. That
+// need not be durable: what comes back is removed at the next start.
+func (s *Store) clearTemporaries() error {
+	leftovers, err := s.fsys.ReadDir(s.temporaries())
+	if err != nil {
+		return fmt.Errorf("removing leftovers: %w", err)
+	}
+	for _, entry := range leftovers {
+		if err := s.fsys.Remove(filepath.Join(s.temporaries(), entry.Name())); err != nil {
+			return fmt.Errorf("removing leftovers: %w", err)
+		}
+	}
+	return nil
+}
+
+// openIndex opens the index and brings it up to date. One that turns out to be
+// unusable is replaced: everything in it comes from the builds.
+func (s *Store) openIndex() error {
+	name := s.indexFile()
+	var err error
+	if s.index, err = openIndex(name, s.log); err == nil {
+		if err = s.update(); err == nil {
+			return nil
+		}
+		s.index.close() //nolint:errcheck // the first error is the one to report
+	}
+	if !isUnusable(err) {
+		return err
+	}
+	s.log.Warn().Err(err).Msg("index is unusable, rebuilding it from the builds")
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.RemoveAll(name + suffix); err != nil {
+			return fmt.Errorf("removing unusable index: %w", err)
+		}
+	}
+	if s.index, err = openIndex(name, s.log); err != nil {
+		return err
+	}
+	if err := s.update(); err != nil {
+		s.index.close() //nolint:errcheck // the first error is the one to report
+		return err
+	}
+	return nil
+}
+
+// origin says who wrote a build.
+type origin int
+
+const (
+	ours   origin = 1
+	theirs origin = 2
+)
+
+// place is where a build lies.
+type place struct {
+	origin origin
+	job    string // the name of the job's directory
+	id     uuid.UUID
+}
+
+// dir is the directory of the build at p.
+func (s *Store) dir(p place) string {
+	if p.origin == ours {
+		return filepath.Join(s.builds(), p.job, p.id.String())
+	}
+	return filepath.Join(s.root, p.job, p.id.String())
+}
