@@ -20,7 +20,7 @@ type reader struct {
 
 func newReader(f io.ReaderAt, h header, from, size int64) *reader {
 	section := io.NewSectionReader(f, from, size-from)
-	return &reader{source: bufio.NewReaderSize(section, chunkSize), seed: h.seed(), offset: from, size: size}
+	return &reader{source: bufio.NewReaderSize(section, int(min(section.Size(), chunkSize))), seed: h.seed(), offset: from, size: size}
 }
 
 // next returns the next batch, io.EOF at the end, a badBatch for what is none,

@@ -1,0 +1,197 @@
+// Mutate-syncs shows that no sync call is there without a test that needs it: it
+// takes away one call of Sync or SyncDir at a time and runs the tests, which must
+// fail. A call that no test misses is redundant, or the tests are too weak.
+//
+// Run it at the root of the module: go run ./scripts/mutate-syncs [SUBJECT...]
+// Nothing in the tree is changed: the compiler gets the file without the call
+// from elsewhere (go help build, -overlay).
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// subject is code with the tests that must miss each of its sync calls.
+type subject struct {
+	files string // a pattern; test files are left out
+	tests []string
+	env   []string // what makes the tests as thorough as this needs
+}
+
+// subjects are by name. pkg/disk/disk.go is not among them: it is the system
+// calls themselves, which no test can see the effect of.
+var subjects = map[string]subject{
+	"disk": {
+		files: "pkg/disk/write.go",
+		tests: []string{"./pkg/journal/"},
+	},
+	"journal": {
+		files: "pkg/journal/*.go",
+		tests: []string{"./pkg/journal/"},
+	},
+}
+
+func main() {
+	if err := run(os.Stdout, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "mutate-syncs:", err)
+		os.Exit(1) //nolint:forbidigo // this is main
+	}
+}
+
+func run(out io.Writer, names []string) error {
+	if len(names) == 0 {
+		for name := range subjects {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+	}
+	dir, err := os.MkdirTemp("", "mutate-syncs-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	survivors := 0
+	for _, name := range names {
+		s, ok := subjects[name]
+		if !ok {
+			return fmt.Errorf("there is no subject %q", name)
+		}
+		if output, err := s.test(""); err != nil {
+			return fmt.Errorf("the tests of %s fail before anything is changed: %w\n%s", name, err, output)
+		}
+		n, err := s.mutate(out, dir)
+		if err != nil {
+			return err
+		}
+		survivors += n
+	}
+	if survivors > 0 {
+		return fmt.Errorf("%d sync calls are missed by no test", survivors)
+	}
+	return nil
+}
+
+// mutate takes away each call once and returns how many were not missed.
+func (s subject) mutate(out io.Writer, dir string) (survivors int, err error) {
+	files, err := filepath.Glob(s.files)
+	if err != nil {
+		return 0, err
+	}
+	count := 0
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(name)
+		if err != nil {
+			return survivors, err
+		}
+		calls, err := syncCalls(name, source)
+		if err != nil {
+			return survivors, err
+		}
+		for _, c := range calls {
+			count++
+			overlay, err := writeOverlay(dir, name, c.without(source))
+			if err != nil {
+				return survivors, err
+			}
+			output, err := s.test(overlay)
+			verdict := "missed"
+			switch {
+			case err == nil:
+				verdict = "NOT MISSED"
+				survivors++
+			case !bytes.Contains(output, []byte("--- FAIL")):
+				return survivors, fmt.Errorf("%s:%d: the tests did not run: %w\n%s", name, c.line, err, output)
+			}
+			fmt.Fprintf(out, "%s:%d: %s: %s\n", name, c.line, source[c.begin:c.end], verdict)
+		}
+	}
+	if count == 0 {
+		return 0, fmt.Errorf("there is no sync call in %s", s.files)
+	}
+	return survivors, nil
+}
+
+func (s subject) test(overlay string) ([]byte, error) {
+	args := []string{"test", "-count=1", "-failfast"}
+	if overlay != "" {
+		args = append(args, "-overlay="+overlay)
+	}
+	cmd := exec.Command("go", append(args, s.tests...)...) //nolint:noctx // go test ends by its own timeout
+	cmd.Env = append(os.Environ(), s.env...)
+	return cmd.CombinedOutput()
+}
+
+// call is one call in a source file.
+type call struct {
+	line       int
+	begin, end int // of the call
+	fun        int // where the function's name ends
+}
+
+func syncCalls(name string, source []byte) ([]call, error) {
+	files := token.NewFileSet()
+	tree, err := parser.ParseFile(files, name, source, parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	var calls []call
+	ast.Inspect(tree, func(n ast.Node) bool {
+		c, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		if f, ok := c.Fun.(*ast.SelectorExpr); ok && (f.Sel.Name == "Sync" || f.Sel.Name == "SyncDir") {
+			at := files.Position(c.Pos())
+			calls = append(calls, call{at.Line, at.Offset, files.Position(c.End()).Offset, files.Position(f.End()).Offset})
+		}
+		return true
+	})
+	return calls, nil
+}
+
+// without returns the source with a function in place of the called one that does
+// nothing. It takes the same arguments, so that no variable becomes unused.
+func (c call) without(source []byte) []byte {
+	return slices.Concat(source[:c.begin],
+		[]byte("func(_ any, _ ...any) error { return nil }("),
+		receiver(source[c.begin:c.fun]),
+		[]byte(", "),
+		source[c.fun+1:])
+}
+
+// receiver is what precedes the last dot.
+func receiver(selector []byte) []byte {
+	return selector[:bytes.LastIndexByte(selector, '.')]
+}
+
+// writeOverlay makes a file for the compiler that replaces name by source.
+func writeOverlay(dir, name string, source []byte) (string, error) {
+	absolute, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	mutant := filepath.Join(dir, "mutant.go")
+	if err := os.WriteFile(mutant, source, 0o600); err != nil {
+		return "", err
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{absolute: mutant}})
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	return file, os.WriteFile(file, overlay, 0o600)
+}
