@@ -9,7 +9,7 @@ import (
 
 const (
 	// batchLines bounds the lines of one batch, for when they are short.
-	batchLines = 1024
+	batchLines = 512
 	// batchText bounds their octets; the longest line and its newline fit.
 	batchText = MaxLine + 1
 )

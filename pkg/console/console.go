@@ -14,7 +14,7 @@
 //	offset  octets  field
 //	     0       8  end    offset in console behind the line and its newline
 //	     8       8  delta  nanoseconds since the build's start, signed, any value
-//	    16       4  flags  1: no newline follows (see [NoNewline])
+//	    16       4  flags  1: no newline follows (see [job.Unended])
 //	    20       4  sum    CRC32C over: the previous entry's end (8 octets, 0 for
 //	                       the first), this entry's end, delta and flags, the
 //	                       line's octets in console with their newline
@@ -33,9 +33,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"builder/pkg/disk"
+	"builder/pkg/job"
 )
 
 // The names of the two files in a build's directory.
@@ -46,24 +46,11 @@ const (
 
 // MaxLine is the most octets that one line holds, without its newline.
 // [Writer.Append] splits longer ones.
-const MaxLine = 64 << 10
+const MaxLine = job.MaxLine
 
-// Line is one line that a build printed.
-type Line struct {
-	// Delta is the time since the build's start. Deltas come from workers: they
-	// may be negative and need not grow.
-	Delta time.Duration
-	Flags Flags
-	// Data is the line without its newline: any octets, at most MaxLine of them.
-	Data []byte
-}
-
-// Flags say how a line differs from an ordinary one. Unknown bits are kept.
-type Flags uint32
-
-// NoNewline marks a line that no newline follows: a piece of one that was split,
-// or the last one when the build did not end it.
-const NoNewline Flags = 1
+// Line is one line that a build printed. Of its flags, Unended is stored; unknown
+// bits are kept.
+type Line = job.Line
 
 // DamageError says that a console is not what was written from Offset of File on.
 type DamageError struct {

@@ -20,6 +20,7 @@ import (
 
 	"builder/pkg/console"
 	"builder/pkg/disk"
+	"builder/pkg/job"
 )
 
 // byOctets keeps cmp from looking into long lines one octet at a time.
@@ -32,10 +33,10 @@ func oddLines() []console.Line {
 		{Delta: -5, Data: []byte{}},
 		{Delta: math.MinInt64, Data: []byte("before\nand after a newline")},
 		{Delta: math.MaxInt64, Data: []byte{0, 0xff, '\r', '\n', '\n'}},
-		{Delta: 7, Flags: console.NoNewline, Data: []byte("first half, ")},
+		{Delta: 7, Flags: job.Unended, Data: []byte("first half, ")},
 		{Delta: 7, Data: []byte("second half")},
-		{Delta: 3, Flags: console.NoNewline, Data: []byte{}},
-		{Delta: 9, Flags: console.NoNewline, Data: []byte("no end")},
+		{Delta: 3, Flags: job.Unended, Data: []byte{}},
+		{Delta: 9, Flags: job.Unended, Data: []byte("no end")},
 	}
 }
 
@@ -134,7 +135,7 @@ func TestTextIsWhatWasPrinted(t *testing.T) {
 
 // The format is on people's disks: it does not change by accident.
 func TestIndexOctets(t *testing.T) {
-	dir := written(t, []console.Line{{Delta: 1, Data: []byte("a")}, {Delta: -2, Flags: console.NoNewline, Data: []byte("bc")}})
+	dir := written(t, []console.Line{{Delta: 1, Data: []byte("a")}, {Delta: -2, Flags: job.Unended, Data: []byte("bc")}})
 	got, err := os.ReadFile(filepath.Join(dir, console.IndexFile))
 	must(t, err)
 	want := "" +
@@ -237,7 +238,7 @@ func TestLongLineIsSplit(t *testing.T) {
 			var got []byte
 			for i, line := range lines[:len(lines)-1] {
 				last := i == len(lines)-2
-				if (line.Flags&console.NoNewline == 0) != last || len(line.Data) > console.MaxLine || line.Delta != 4 {
+				if (line.Flags&job.Unended == 0) != last || len(line.Data) > console.MaxLine || line.Delta != 4 {
 					t.Errorf("piece %d: flags %d, %d octets, delta %d", i, line.Flags, len(line.Data), line.Delta)
 				}
 				got = append(got, line.Data...)

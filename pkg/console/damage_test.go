@@ -12,6 +12,7 @@ import (
 
 	"builder/pkg/console"
 	"builder/pkg/disk"
+	"builder/pkg/job"
 )
 
 // damaged is a directory whose two files are rewritten for each case.
@@ -28,7 +29,7 @@ func newDamaged(t *testing.T) *damaged {
 	end := 0
 	for _, line := range d.lines {
 		end += len(line.Data)
-		if line.Flags&console.NoNewline == 0 {
+		if line.Flags&job.Unended == 0 {
 			end++
 		}
 		d.ends = append(d.ends, end)

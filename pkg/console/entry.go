@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"time"
+
+	"builder/pkg/job"
 )
 
 const (
@@ -19,7 +21,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type entry struct {
 	end   int64
 	delta time.Duration
-	flags Flags
+	flags job.LineFlags
 	sum   uint32
 }
 
@@ -27,7 +29,7 @@ func parseEntry(b []byte) entry {
 	return entry{
 		end:   int64(binary.BigEndian.Uint64(b)),
 		delta: time.Duration(binary.BigEndian.Uint64(b[8:])),
-		flags: Flags(binary.BigEndian.Uint32(b[16:])),
+		flags: job.LineFlags(binary.BigEndian.Uint32(b[16:])),
 		sum:   binary.BigEndian.Uint32(b[20:]),
 	}
 }
@@ -45,7 +47,7 @@ func (e entry) appendFields(b []byte) []byte {
 
 // newline is the number of octets that follow the line's data: 1 or 0.
 func (e entry) newline() int64 {
-	if e.flags&NoNewline != 0 {
+	if e.flags&job.Unended != 0 {
 		return 0
 	}
 	return 1

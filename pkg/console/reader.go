@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"builder/pkg/disk"
+	"builder/pkg/job"
 )
 
 // Reader reads the console of a build that has ended. Its methods may be used by
@@ -20,7 +21,7 @@ type Reader struct {
 // an encoding of the console before its text is read.
 type Extent struct {
 	Delta  time.Duration
-	Flags  Flags
+	Flags  job.LineFlags
 	Length int64 // octets of Data
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"builder/pkg/disk"
+	"builder/pkg/job"
 )
 
 // flushSize is how many octets Append gathers before it writes them.
@@ -126,7 +127,7 @@ func (f files) cut(lines, end int64) error {
 
 // Append adds whole lines; their Data may be reused when it returns. They are
 // seen by observers after Flush, or earlier. A line with more than MaxLine octets
-// becomes several, with NoNewline on all but the last. Append takes the place of
+// becomes several, with job.Unended on all but the last. Append takes the place of
 // what SetPartial showed.
 func (w *Writer) Append(lines ...Line) error {
 	if w.err != nil {
@@ -134,7 +135,7 @@ func (w *Writer) Append(lines ...Line) error {
 	}
 	for _, line := range lines {
 		for len(line.Data) > MaxLine {
-			if err := w.append(line.Delta, line.Flags|NoNewline, line.Data[:MaxLine]); err != nil {
+			if err := w.append(line.Delta, line.Flags|job.Unended, line.Data[:MaxLine]); err != nil {
 				return err
 			}
 			line.Data = line.Data[MaxLine:]
@@ -146,11 +147,11 @@ func (w *Writer) Append(lines ...Line) error {
 	return nil
 }
 
-func (w *Writer) append(delta time.Duration, flags Flags, data []byte) error {
+func (w *Writer) append(delta time.Duration, flags job.LineFlags, data []byte) error {
 	w.partial = nil
 	begin := len(w.text)
 	w.text = append(w.text, data...)
-	if flags&NoNewline == 0 {
+	if flags&job.Unended == 0 {
 		w.text = append(w.text, '\n')
 	}
 	octets := w.text[begin:]
@@ -170,7 +171,7 @@ func (w *Writer) append(delta time.Duration, flags Flags, data []byte) error {
 // ask for it; it never gets to the files. It stands until the next Append.
 func (w *Writer) SetPartial(data []byte, delta time.Duration) {
 	data = data[:min(len(data), MaxLine)]
-	w.partial = &Line{Delta: delta, Flags: NoNewline, Data: append([]byte(nil), data...)}
+	w.partial = &Line{Delta: delta, Flags: job.Unended, Data: append([]byte(nil), data...)}
 }
 
 // Flush writes what was appended to the files and shows it, and the partial line,
