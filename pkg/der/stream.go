@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 )
 
 // Stream reads elements of an io.Reader from front to back where a whole value
@@ -124,6 +126,23 @@ func (s *Stream) Leave() {
 	s.left = s.left[:len(s.left)-1]
 }
 
+// Skip passes over what is left in the innermost element entered.
+func (s *Stream) Skip() {
+	s.closeBody()
+	s.discard(s.innermost())
+}
+
+// discard consumes what *left counts.
+func (s *Stream) discard(left *int64) {
+	for s.err == nil && *left > 0 {
+		n, err := s.in.Discard(int(min(*left, math.MaxInt32)))
+		*left -= int64(n)
+		if err != nil {
+			s.err = noEOF(err)
+		}
+	}
+}
+
 // Element reads the next element, header and content, of at most limit octets,
 // into memory. After an error the Reader is an empty one that has failed.
 func (s *Stream) Element(limit int64) *Reader {
@@ -137,15 +156,26 @@ func (s *Stream) Element(limit int64) *Reader {
 	case size > limit:
 		s.err = fmt.Errorf("%v of %d octets, limit %d", h.tag, size, limit)
 	default:
-		data := make([]byte, size)
-		if _, err := io.ReadFull(s.in, data); err != nil {
-			s.err = noEOF(err)
-		}
+		r.data = s.read(size)
 		*s.innermost() -= size
-		r.data = data
 	}
 	r.err = &s.err // what fails below fails the stream
 	return r
+}
+
+// read takes size octets. The buffer grows with what has really come.
+func (s *Stream) read(size int64) []byte {
+	const step = 4 << 10
+	var data []byte
+	for have := int64(0); have < size; have = int64(len(data)) {
+		next := min(size-have, max(step, have))
+		data = slices.Grow(data, int(next))[:have+next]
+		if _, err := io.ReadFull(s.in, data[have:]); err != nil {
+			s.err = noEOF(err)
+			return nil
+		}
+	}
+	return data
 }
 
 // Open starts on the next element's content, which must be octets under
@@ -166,14 +196,9 @@ func (s *Stream) closeBody() {
 	if s.body == nil {
 		return
 	}
-	b := s.body
+	s.discard(&s.body.left)
+	s.body.left = 0
 	s.body = nil
-	if s.err == nil && b.left > 0 {
-		if _, err := io.CopyN(io.Discard, s.in, b.left); err != nil {
-			s.err = noEOF(err)
-		}
-	}
-	b.left = 0
 }
 
 // body is the content of an open element.

@@ -62,6 +62,10 @@ func EncodeJob(w *der.Writer, j Job) {
 	})
 }
 
+// maxVars is the largest number of variables of a job. One of six octets on the
+// wire takes 32 in memory.
+const maxVars = 1000
+
 // DecodeJob is the inverse of EncodeJob.
 func DecodeJob(r *der.Reader) Job {
 	in := r.Enter(der.Sequence)
@@ -72,6 +76,10 @@ func DecodeJob(r *der.Reader) Job {
 		Template: in.Text(),
 	}
 	for vars := in.Enter(der.Sequence); vars.More(); {
+		if len(j.Vars) == maxVars {
+			r.Fail(fmt.Errorf("job with more than %d variables", maxVars))
+			break
+		}
 		v := vars.Enter(der.Sequence)
 		j.Vars = append(j.Vars, Var{Name: v.Text(), Value: v.Text()})
 	}
@@ -83,7 +91,7 @@ func DecodeJob(r *der.Reader) Job {
 func EncodePlan(w *der.Writer, p Plan) {
 	w.Sequence(func() {
 		w.Int(int64(p.Period))
-		w.Int(int64(p.Every))
+		w.Int(min(int64(p.Every), der.MaxInt)) // 146 years
 		w.Text(p.Cron)
 		w.Text(p.Zone)
 	})
@@ -130,22 +138,30 @@ func DecodeResult(r *der.Reader) Result {
 	return res
 }
 
-// EncodeTime writes Instant ::= INTEGER, nanoseconds since 1970 in UTC; 0 is no
-// time at all.
+// EncodeTime writes Instant ::= SEQUENCE { seconds INTEGER, nanoseconds INTEGER },
+// since 1970 in UTC; empty for no time at all.
 func EncodeTime(w *der.Writer, t time.Time) {
-	if t.IsZero() {
-		w.Int(0)
-		return
-	}
-	w.Int(t.UnixNano())
+	w.Sequence(func() {
+		if !t.IsZero() {
+			w.Int(t.Unix())
+			w.Int(int64(t.Nanosecond()))
+		}
+	})
 }
 
-// DecodeTime is the inverse of EncodeTime.
+// DecodeTime is the inverse of EncodeTime. The year lies between 0 and 9999.
 func DecodeTime(r *der.Reader) time.Time {
-	if ns := r.Int(); ns != 0 {
-		return time.Unix(0, ns).UTC()
+	in := r.Enter(der.Sequence)
+	if !in.More() {
+		return time.Time{}
 	}
-	return time.Time{}
+	seconds, nanoseconds := in.Int(), in.Int()
+	t := time.Unix(seconds, nanoseconds).UTC()
+	if year := t.Year(); nanoseconds < 0 || nanoseconds > 999_999_999 || year < 0 || year > 9999 {
+		r.Fail(fmt.Errorf("time of %d seconds and %d nanoseconds", seconds, nanoseconds))
+		return time.Time{}
+	}
+	return t
 }
 
 // DecodeUUID reads the 16 octets of a uuid under UTF8String. Longer values are

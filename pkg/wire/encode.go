@@ -65,7 +65,7 @@ func (m InfoReply) encode(w *der.Writer) {
 		w.Sequence(func() {
 			for _, running := range m.Running {
 				w.Sequence(func() {
-					w.Time(running.Started)
+					encodeTime(w, running.Started)
 					w.Octets(running.UUID[:])
 					running.Job.encode(w)
 				})
@@ -89,7 +89,7 @@ func (m ScheduleOrb) encode(w *der.Writer) {
 func (m Reschedule) encode(w *der.Writer) {
 	w.Sequence(func() {
 		w.Text(m.Name)
-		w.Time(m.Next)
+		encodeTime(w, m.Next)
 		if m.Period != nil {
 			encodePeriod(w, *m.Period)
 		}
@@ -99,7 +99,7 @@ func (m Reschedule) encode(w *der.Writer) {
 func (m ClientHello) encode(w *der.Writer) {
 	w.Sequence(func() {
 		w.Explicit(int(m.Role), w.Null)
-		w.Int(m.Version)
+		w.Int(clampInt(m.Version))
 	})
 }
 
@@ -142,7 +142,7 @@ func (j AnyJob) encode(w *der.Writer) {
 
 func (i ScheduleItem) encode(w *der.Writer) {
 	w.Sequence(func() {
-		w.Time(i.Next)
+		encodeTime(w, i.Next)
 		encodePeriod(w, i.Period)
 		i.Job.encode(w)
 	})
@@ -190,7 +190,19 @@ func encodeFiles(w *der.Writer, files []File) {
 	})
 }
 
-// clampInt keeps a worker's odd clock within the range of the protocol's INTEGER.
-func clampInt(d time.Duration) int64 {
-	return min(max(int64(d), der.MinInt), der.MaxInt)
+// clampInt keeps v, from an odd clock or a command line, within the range of the
+// protocol's INTEGER.
+func clampInt[T ~int64](v T) int64 {
+	return min(max(int64(v), der.MinInt), der.MaxInt)
+}
+
+// encodeTime keeps t within what the protocol's times can say.
+func encodeTime(w *der.Writer, t time.Time) {
+	switch first := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC); {
+	case t.Before(first):
+		t = first
+	case t.After(Never):
+		t = Never
+	}
+	w.Time(t)
 }

@@ -141,7 +141,7 @@ func (d Dialer) greet(ctx context.Context, c *Conn, version int) (Remote, error)
 	}
 	m, err := receiveWithin(ctx, c, KindServerHello, KindWelcome, KindFailure)
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET) && !c.Buffered():
+	case c.timing.received == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
 		return Remote{}, errSilent
 	case err != nil:
 		return Remote{}, err

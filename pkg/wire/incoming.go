@@ -2,8 +2,10 @@ package wire
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"builder/pkg/der"
@@ -14,10 +16,19 @@ import (
 
 // The longest small parts of a streamed frame, in octets.
 const (
+	maxUUID   = 64
+	maxInt    = 16
 	maxResult = 1 << 20
 	maxPath   = 64 << 10
-	maxNotes  = 16 << 20
+	maxNotes  = 1 << 20
 )
+
+// streamed is a message whose rest comes from the connection while it is read.
+type streamed interface {
+	Message
+	// finished reports whether all of it was read.
+	finished() bool
+}
 
 // Incoming is a JobFinished or Finish that is being received: its artifacts come
 // from the connection while they are read. Read Files to io.EOF before the
@@ -36,11 +47,14 @@ func (m *Incoming) Kind() Kind { return m.kind }
 
 func (m *Incoming) encode(*der.Writer) { panic("wire: an incoming message is not sent") }
 
+func (m *Incoming) finished() bool { return m.Files.done }
+
 // Files are the artifacts of a received message, in the order sent.
 type Files struct {
 	stream *der.Stream
-	modes  bool
-	begun  bool
+	own    bool // a Finish: with modes, unknown trailing fields are skipped
+	begun  bool // inside an artifact
+	done   bool
 }
 
 // ReceivedFile is the head of one artifact; its data is read from the Files
@@ -55,44 +69,61 @@ type ReceivedFile struct {
 // Next is the next artifact. At the end of the message, which it checks, the
 // error is io.EOF.
 func (f *Files) Next() (ReceivedFile, error) {
+	if f.done {
+		return ReceivedFile{}, io.EOF
+	}
 	s := f.stream
 	if f.begun {
-		s.Leave() // of the artifact before
+		f.leave() // the artifact before
 	}
-	f.begun = false
-	if !s.More() {
-		s.Leave() // files
-		s.Leave() // record
-		s.Leave() // message
-		if s.More() {
-			s.Fail(fmt.Errorf("octets behind the message"))
-		}
-		if err := s.Err(); err != nil {
-			return ReceivedFile{}, err
-		}
-		return ReceivedFile{}, io.EOF
+	f.begun = s.More()
+	if !f.begun {
+		return ReceivedFile{}, f.end()
 	}
 	s.Enter(der.Sequence)
 	file := ReceivedFile{Path: s.Element(maxPath).Text()}
-	if f.modes {
-		file.Mode = uint32(s.Element(16).Int())
+	if f.own {
+		file.Mode = uint32(s.Element(maxInt).Int()) & uint32(fs.ModePerm)
 	}
 	file.Data, file.Size = s.Open()
-	f.begun = true
 	return file, s.Err()
+}
+
+// leave ends a record.
+func (f *Files) leave() {
+	if f.own {
+		f.stream.Skip()
+	}
+	f.stream.Leave()
+}
+
+// end checks that nothing is left of the message.
+func (f *Files) end() error {
+	s := f.stream
+	s.Leave() // the list of files
+	f.leave() // the record
+	s.Leave() // the message
+	if s.More() {
+		s.Fail(errors.New("octets behind the message"))
+	}
+	if err := s.Err(); err != nil {
+		return err
+	}
+	f.done = true
+	return io.EOF
 }
 
 // receiveFinished reads the head of a JobFinished or Finish frame of size octets.
 func receiveFinished(kind Kind, in *bufio.Reader, size int64) (*Incoming, error) {
 	s := der.NewStream(in, size)
-	m := &Incoming{kind: kind, Files: &Files{stream: s, modes: kind == KindFinish}}
+	m := &Incoming{kind: kind, Files: &Files{stream: s, own: kind == KindFinish}}
 	s.Enter(der.Context(int(kind)))
 	s.Enter(der.Sequence)
-	m.UUID = job.DecodeUUID(s.Element(64))
+	m.UUID = job.DecodeUUID(s.Element(maxUUID))
 	if kind == KindFinish {
 		m.Result = job.DecodeResult(s.Element(maxResult))
-		m.Duration = time.Duration(s.Element(16).Int())
-		m.Notes = decodeTexts(s.Element(maxNotes))
+		m.Duration = time.Duration(s.Element(maxInt).Int())
+		m.Notes = decodeTexts(s.Element(maxNotes), maxNoteCount)
 	} else {
 		m.Result = decodeResult(s.Element(maxResult))
 	}
@@ -106,12 +137,16 @@ type ReceivedExec struct {
 	Size int64
 	// Data yields them. Read it to the end before the next Receive.
 	Data io.Reader
+
+	full *fullReader
 }
 
 // Kind implements [Message].
 func (*ReceivedExec) Kind() Kind { return KindExportReply }
 
 func (*ReceivedExec) encode(*der.Writer) { panic("wire: an incoming message is not sent") }
+
+func (m *ReceivedExec) finished() bool { return m.full.N == 0 }
 
 // receiveExec reads the tag and length of an ExportReply frame of size octets.
 func receiveExec(in *bufio.Reader, size int64) (*ReceivedExec, error) {
@@ -123,7 +158,8 @@ func receiveExec(in *bufio.Reader, size int64) (*ReceivedExec, error) {
 	if der.ElementSize(der.Context(int(KindExportReply)), length) != size {
 		return nil, fmt.Errorf("export reply of %d octets in a frame of %d", length, size)
 	}
-	return &ReceivedExec{Size: length, Data: &fullReader{io.LimitedReader{R: in, N: length}}}, nil
+	full := &fullReader{io.LimitedReader{R: in, N: length}}
+	return &ReceivedExec{Size: length, Data: full, full: full}, nil
 }
 
 // fullReader turns an early end into io.ErrUnexpectedEOF.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"io"
 	"time"
 
 	"builder/pkg/job"
@@ -128,11 +129,11 @@ type (
 	ListReply struct{ Builds []job.Build }
 	// Export asks for a build's result file, by uuid or prefix.
 	Export struct{ What string }
-	// ExportReply is the reference's result file.
+	// ExportReply is the reference's result file: Size octets that Write writes.
+	// Received as ReceivedExec.
 	ExportReply struct {
-		Exec    Exec
-		Console Console
-		Files   []File
+		Size  int64
+		Write func(io.Writer) error
 	}
 	// Cancel ends a job's queued runs and builds, or one build, by name or uuid.
 	Cancel struct{ What, Reason string }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"builder/pkg/der"
@@ -14,9 +15,9 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	in := r.Enter(der.Sequence)
 	switch kind {
 	case KindWelcome:
-		return Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in)}
+		return Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities)}
 	case KindIntroduce:
-		return Introduce{Name: in.Text(), ID: in.Text(), Program: in.Text(), Capabilities: decodeTexts(&in)}
+		return Introduce{Name: in.Text(), ID: in.Text(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities)}
 	case KindDefine:
 		return Define{Job: job.DecodeJob(&in), Script: in.Octets(), Plan: job.DecodePlan(&in), Update: in.Bool()}
 	case KindAccepted:
@@ -119,9 +120,21 @@ func decodeLines(in *der.Reader) Message {
 	return m
 }
 
-func decodeTexts(r *der.Reader) []string {
+// The longest lists of texts: a text of no octets takes two on the wire and
+// sixteen in memory.
+const (
+	maxCapabilities = 256
+	maxNoteCount    = 10_000
+)
+
+// decodeTexts reads a SEQUENCE OF UTF8String of at most that many.
+func decodeTexts(r *der.Reader, most int) []string {
 	var texts []string
 	for in := r.Enter(der.Sequence); in.More(); {
+		if len(texts) == most {
+			r.Fail(fmt.Errorf("more than %d texts", most))
+			return nil
+		}
 		texts = append(texts, in.Text())
 	}
 	return texts

@@ -7,7 +7,7 @@ import (
 
 func (m Welcome) encode(w *der.Writer) {
 	w.Sequence(func() {
-		w.Int(m.Version)
+		w.Int(clampInt(m.Version))
 		w.Text(m.Program)
 		encodeTexts(w, m.Capabilities)
 	})
@@ -113,7 +113,7 @@ func (m Watch) encode(w *der.Writer) {
 		w.Text(m.Job)
 		w.Text(m.Platform)
 		w.Int(int64(m.Run))
-		w.Int(m.From)
+		w.Int(clampInt(m.From))
 	})
 }
 
@@ -124,7 +124,7 @@ func (m Watching) encode(w *der.Writer) {
 func (m Lines) encode(w *der.Writer) {
 	w.Sequence(func() {
 		w.Octets(m.UUID[:])
-		w.Int(m.From)
+		w.Int(clampInt(m.From))
 		w.Sequence(func() {
 			for _, line := range m.Lines {
 				w.Sequence(func() {
@@ -147,7 +147,7 @@ func (m Ended) encode(w *der.Writer) {
 func (m List) encode(w *der.Writer) {
 	w.Sequence(func() {
 		w.Text(m.Job)
-		w.Int(m.Limit)
+		w.Int(clampInt(m.Limit))
 	})
 }
 
@@ -165,7 +165,7 @@ func (m Export) encode(w *der.Writer) {
 	w.Sequence(func() { w.Text(m.What) })
 }
 
-func (m ExportReply) encode(w *der.Writer) { encodeExec(w, m.Exec, m.Console, m.Files) }
+func (m ExportReply) encode(w *der.Writer) { w.Splice(m.Size, m.Write) }
 
 func (m Cancel) encode(w *der.Writer) {
 	w.Sequence(func() {

@@ -144,11 +144,6 @@ func AppendConsoleLine(b []byte, delta time.Duration, data []byte) []byte {
 // EncodeExec writes a result file.
 func EncodeExec(e Exec, console Console, files []File) *der.Writer {
 	w := &der.Writer{}
-	encodeExec(w, e, console, files)
-	return w
-}
-
-func encodeExec(w *der.Writer, e Exec, console Console, files []File) {
 	w.Explicit(0, func() {
 		w.Sequence(func() {
 			e.Job.encode(w)
@@ -158,13 +153,14 @@ func encodeExec(w *der.Writer, e Exec, console Console, files []File) {
 				w.Splice(console.Size, console.Write)
 			}
 			w.Sequence(func() {
-				w.Time(e.Started)
-				w.Time(e.Finished)
+				encodeTime(w, e.Started)
+				encodeTime(w, e.Finished)
 			})
 			encodeResult(w, e.Result)
 			encodeFiles(w, files)
 		})
 	})
+	return w
 }
 
 // ExecVisitor is given what does not fit into memory, in the order of the file.

@@ -118,7 +118,7 @@ var kinds = map[Kind]struct {
 	KindInfoReply:      {"info reply", 1024 * megabyte},
 
 	KindWelcome:     {"welcome", 64 * kilobyte},
-	KindIntroduce:   {"introduce", 64 * kilobyte},
+	KindIntroduce:   {"introduce", 8 * kilobyte},
 	KindDefine:      {"define", MaxScript + megabyte},
 	KindAccepted:    {"accepted", megabyte},
 	KindStatus:      {"status", 4 * kilobyte},
