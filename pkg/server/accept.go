@@ -1,0 +1,69 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"builder/pkg/wire"
+)
+
+// acceptPause is how long accepting rests after an error, so that a process out
+// of descriptors does not spin.
+const acceptPause = 100 * time.Millisecond
+
+// accept starts a session for each connection until ctx is done. No error of a
+// connection, or of accept itself, ends it: EMFILE passes when sessions end.
+func (s *Server) accept(ctx context.Context, l net.Listener) error {
+	var sessions sync.WaitGroup
+	defer sessions.Wait()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	for {
+		nc, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				nc.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil:
+			s.Log.Error().Err(err).Msg("accepting a connection")
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		sessions.Go(func() { s.session(ctx, nc) })
+	}
+}
+
+// session serves one connection to its end.
+func (s *Server) session(ctx context.Context, nc net.Conn) {
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		if err := tcp.SetKeepAliveConfig(wire.KeepAlive); err != nil {
+			s.Log.Warn().Err(err).Msg("setting keepalive")
+		}
+	}
+	conn := wire.NewConn(nc, s.budget)
+	defer conn.Close()
+	peer, err := wire.Accept(ctx, conn, wire.Welcome{
+		Program:      s.Program,
+		Capabilities: []string{wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild},
+	})
+	if err == nil {
+		if peer.Role == wire.Worker {
+			err = s.serveWorker(ctx, conn, peer)
+		} else {
+			err = s.serveClient(ctx, conn, peer)
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+		s.Log.Info().Err(err).Str("peer", conn.RemoteAddr()).Msg("connection ended")
+	}
+}

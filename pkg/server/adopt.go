@@ -1,0 +1,72 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/schedule"
+)
+
+// adopt ends the builds that the last server left running. One whose record is
+// complete ended, only the event is missing; of any other the worker is lost:
+// it can not come back, and its run is queued again, which counts as no try.
+func (s *Server) adopt() error {
+	var left []*schedule.Building
+	for b := range s.owner.state.Buildings() {
+		left = append(left, b)
+	}
+	for _, b := range left {
+		record, whole, err := s.store.Recorded(b.Run.Job.Name, b.UUID)
+		if err != nil {
+			s.Log.Error().Err(err).Stringer("build", b.UUID).Msg("reading the record of a build that was left running")
+		}
+		if !whole {
+			record, err = s.recordLost(b)
+			if err != nil {
+				return fmt.Errorf("ending build %v of job %q, left running by the last server: %w", b.UUID, b.Run.Job.Name, err)
+			}
+		}
+		e, err := s.owner.state.Finish(time.Now(), schedule.End{
+			UUID: b.UUID, Result: record.Result, Upload: s.Upload != "" && uploadable(record.Result), Uncounted: !whole,
+		}, s.Retries)
+		if err != nil {
+			return err
+		}
+		if err := s.apply(e); err != nil {
+			return err
+		}
+		s.Log.Warn().Str("job", b.Run.Job.Name).Stringer("build", b.UUID).Stringer("result", record.Result).
+			Bool("again", e.Again).Msg("ended a build that was left running")
+	}
+	return nil
+}
+
+// recordLost stores what is there of a build whose worker can not come back.
+func (s *Server) recordLost(b *schedule.Building) (job.Build, error) {
+	draft, err := s.store.Resume(b.Run.Job.Name, b.UUID)
+	if err != nil {
+		return job.Build{}, err
+	}
+	record := job.Build{
+		UUID: b.UUID, Run: b.Run.ID, Try: b.Try, Job: b.Run.Job.Name, Platform: b.Run.Platform,
+		Script: b.Run.Job.Script, Worker: b.Worker, Started: b.Started, Finished: time.Now().UTC(),
+		Result: job.Failure(job.WorkerLost, "worker lost: the server was restarted while the build ran"),
+	}
+	record, err = draft.Commit(record)
+	return record, errors.Join(err, draft.Abandon())
+}
+
+// apply journals events before Serve.
+func (s *Server) apply(events ...schedule.Event) error {
+	for _, e := range events {
+		if err := s.owner.state.Advance(e); err != nil {
+			return err
+		}
+		if err := s.owner.journal.Append(schedule.Encode(e)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

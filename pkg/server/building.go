@@ -1,0 +1,128 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"sync"
+
+	"builder/pkg/console"
+	"builder/pkg/job"
+	"builder/pkg/schedule"
+	"builder/pkg/wire"
+
+	"github.com/google/uuid"
+)
+
+// live is a build that runs: what observers and those who cancel share with the
+// session of its worker.
+type live struct {
+	*schedule.Building
+	begun   chan struct{}   // closed when console is there
+	console *console.Writer // set before begun is closed; nil if there is none
+	ended   chan struct{}   // closed when build is set
+	build   job.Build
+	// stopping is done when the build is to be stopped, by a *stopError.
+	stopping context.Context //nolint:containedctx // it is the build's, not a call's
+	stop     context.CancelCauseFunc
+}
+
+// status is the build as clients are shown it.
+func (l *live) status() wire.BuildStatus { return buildStatus(l.Building) }
+
+func buildStatus(b *schedule.Building) wire.BuildStatus {
+	return wire.BuildStatus{
+		UUID: b.UUID, Run: b.Run.ID, Try: b.Try, Job: b.Run.Job.Name, Platform: b.Run.Platform,
+		Worker: b.Worker, Started: b.Started,
+	}
+}
+
+// cancel asks for the build's end with that result; the first wish counts.
+func (l *live) cancel(r job.Result) { l.stop(&stopError{r}) }
+
+// buildings are the builds that run. Safe for concurrent use.
+type buildings struct {
+	mu      sync.Mutex
+	byID    map[uuid.UUID]*live
+	changed chan struct{} // closed and replaced when a build begins or ends
+}
+
+func newBuildings() *buildings {
+	return &buildings{byID: map[uuid.UUID]*live{}, changed: make(chan struct{})}
+}
+
+// begin makes a build known, when its hand-out is durable.
+func (b *buildings) begin(building *schedule.Building) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := &live{Building: building, begun: make(chan struct{}), ended: make(chan struct{})}
+	l.stopping, l.stop = context.WithCancelCause(context.Background())
+	b.byID[building.UUID] = l
+	b.wake()
+}
+
+// end takes a build out, when its end is durable, and shows it to its observers.
+func (b *buildings) end(l *live, build job.Build) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.byID, l.UUID)
+	l.build = build
+	l.stop(nil)
+	close(l.ended)
+	b.wake()
+}
+
+// touch wakes those that wait for a run that may never begin.
+func (b *buildings) touch() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wake()
+}
+
+func (b *buildings) wake() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// wait is closed at the next change.
+func (b *buildings) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changed
+}
+
+func (b *buildings) get(id uuid.UUID) *live {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.byID[id]
+}
+
+// newest is the build begun last of those that fit; nil if none does.
+func (b *buildings) newest(fits func(*live) bool) *live {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var newest *live
+	for _, l := range b.byID {
+		if fits(l) && (newest == nil || l.Started.After(newest.Started)) {
+			newest = l
+		}
+	}
+	return newest
+}
+
+// all are the builds that fit, in no order.
+func (b *buildings) all(fits func(*live) bool) []*live {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var found []*live
+	for _, l := range b.byID {
+		if fits(l) {
+			found = append(found, l)
+		}
+	}
+	return found
+}
+
+// hasPrefix reports whether a uuid begins with what a person typed of it.
+func hasPrefix(id uuid.UUID, typed string) bool {
+	return strings.HasPrefix(id.String(), strings.ToLower(typed))
+}

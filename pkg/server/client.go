@@ -1,0 +1,295 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/schedule"
+	"builder/pkg/wire"
+)
+
+const (
+	// requestTime is how long a client of the reference may take for its request.
+	requestTime = 30 * time.Second
+	// idleTime is how long a client of ours may pause between two.
+	idleTime = 10 * time.Minute
+)
+
+// The requests of the two client protocols.
+var (
+	legacyRequests = []wire.Kind{
+		wire.KindSchedule, wire.KindScheduleOrb, wire.KindUnschedule, wire.KindExecute, wire.KindExecuteOld,
+		wire.KindReschedule, wire.KindDropPlatform, wire.KindUndropPlatform, wire.KindInfo, wire.KindObserve,
+	}
+	ownRequests = append([]wire.Kind{
+		wire.KindDefine, wire.KindStatus, wire.KindWatch, wire.KindList, wire.KindExport, wire.KindCancel,
+	}, legacyRequests...)
+)
+
+// clientSession is the connection of one client.
+type clientSession struct {
+	*Server
+	conn *wire.Conn
+	own  bool // speaks our own version
+}
+
+// serveClient does one request of the reference's client, or one after the
+// other of ours. Each ends with Success or Failure.
+func (s *Server) serveClient(ctx context.Context, conn *wire.Conn, peer wire.Peer) error {
+	c := &clientSession{Server: s, conn: conn, own: peer.Own()}
+	for {
+		m, err := c.request(ctx)
+		if errors.Is(err, wire.ErrUnexpected) {
+			return errors.Join(err, conn.Send(wire.Failure{Text: err.Error()}))
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.answer(c.serve(ctx, m)); err != nil || !c.own {
+			return err
+		}
+	}
+}
+
+func (c *clientSession) request(ctx context.Context) (wire.Message, error) {
+	patience, kinds := requestTime, legacyRequests
+	if c.own {
+		patience, kinds = idleTime, ownRequests
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return c.conn.Receive(ctx, kinds...)
+}
+
+// sendError marks an error of the connection: the client can not be told.
+type sendError struct{ error }
+
+func (e sendError) Unwrap() error { return e.error }
+
+// send wraps the connection's errors.
+func (c *clientSession) send(m wire.Message) error {
+	if err := c.conn.Send(m); err != nil {
+		return sendError{err}
+	}
+	return nil
+}
+
+// answer ends a request. This is where errors become text for the client.
+func (c *clientSession) answer(err error) error {
+	var send sendError
+	switch {
+	case errors.As(err, &send):
+		return send
+	case err != nil:
+		c.Log.Info().Err(err).Str("peer", c.conn.RemoteAddr()).Msg("request refused")
+		return c.conn.Send(wire.Failure{Text: strings.ToValidUTF8(err.Error(), "?")})
+	}
+	return c.conn.Send(wire.Success{})
+}
+
+// serve does one request, up to its Success or Failure.
+func (c *clientSession) serve(ctx context.Context, m wire.Message) error {
+	switch m := m.(type) {
+	case wire.Schedule:
+		j := job.Job{Name: m.Job.Name, Platform: m.Job.Platform}
+		return c.schedule(ctx, j, m.Job.Script.Data, job.Plan{Period: m.Period}, false)
+	case wire.ScheduleOrb:
+		return c.schedule(ctx, job.OrbBuild(m.Name, m.Package), nil, job.Plan{Period: m.Period}, false)
+	case wire.Define:
+		return c.schedule(ctx, m.Job, m.Script, m.Plan, m.Update)
+	case wire.Unschedule:
+		return c.unschedule(ctx, m.Name)
+	case wire.Execute:
+		return c.execute(ctx, m)
+	case wire.Reschedule:
+		return c.reschedule(ctx, m)
+	case wire.DropPlatform:
+		return c.change(ctx, func(st *schedule.State, _ time.Time) (schedule.Event, error) {
+			return st.DropPlatform(m.Platform)
+		})
+	case wire.UndropPlatform:
+		return c.change(ctx, func(st *schedule.State, _ time.Time) (schedule.Event, error) {
+			return st.UndropPlatform(m.Platform)
+		})
+	case wire.Info:
+		return c.info(ctx)
+	case wire.Status:
+		return c.status(ctx)
+	case wire.Observe:
+		return c.observe(ctx, m)
+	case wire.Watch:
+		return c.watch(ctx, m)
+	case wire.List:
+		return c.list(m)
+	case wire.Export:
+		return c.export(m.What)
+	case wire.Cancel:
+		return c.cancel(ctx, m)
+	}
+	return fmt.Errorf("%w: %v", wire.ErrUnexpected, m.Kind())
+}
+
+// change makes one event.
+func (c *clientSession) change(ctx context.Context, decide func(*schedule.State, time.Time) (schedule.Event, error)) error {
+	return c.owner.change(ctx, func(st *schedule.State, now time.Time) ([]schedule.Event, error) {
+		e, err := decide(st, now)
+		if err != nil {
+			return nil, err
+		}
+		return []schedule.Event{e}, nil
+	})
+}
+
+// schedule adds a job, or replaces it. The script is durable before the event.
+func (c *clientSession) schedule(ctx context.Context, j job.Job, script []byte, plan job.Plan, update bool) error {
+	j.Script = job.Content{}
+	switch {
+	case j.Template != "" && len(script) > 0:
+		return fmt.Errorf("job %q has both a script and a template", j.Name)
+	case j.Template != "":
+		if err := c.checkTemplate(j); err != nil {
+			return err
+		}
+	case len(script) > wire.MaxScript:
+		return fmt.Errorf("the script has %d octets, the limit is %d", len(script), wire.MaxScript)
+	default:
+		if err := c.mayDefine(ctx, j, plan, update); err != nil {
+			return err
+		}
+		content, err := c.store.Put(bytes.NewReader(script))
+		if err != nil {
+			return fmt.Errorf("keeping the script: %w", err)
+		}
+		j.Script = content
+	}
+	var accepted wire.Accepted
+	err := c.change(ctx, func(st *schedule.State, now time.Time) (schedule.Event, error) {
+		e, err := st.Schedule(now, j, plan, c.platformsOf(j), update)
+		accepted = acceptedRuns(e.Tickets, e.Next)
+		return e, err
+	})
+	if err != nil {
+		return err
+	}
+	c.building.touch()
+	return c.accept(accepted)
+}
+
+// mayDefine finds most refusals before the script is written.
+func (c *clientSession) mayDefine(ctx context.Context, j job.Job, plan job.Plan, update bool) error {
+	j.Script.Size = 1 // some script
+	var refusal error
+	err := c.owner.look(ctx, func(st *schedule.State) {
+		_, refusal = st.Schedule(time.Now(), j, plan, nil, update)
+	})
+	return errors.Join(err, refusal)
+}
+
+func acceptedRuns(tickets []schedule.Ticket, next time.Time) wire.Accepted {
+	m := wire.Accepted{Next: next}
+	for _, t := range tickets {
+		m.Runs = append(m.Runs, wire.RunRef{ID: t.Run, Platform: t.Platform})
+	}
+	return m
+}
+
+// accept tells a client of ours what came of its request.
+func (c *clientSession) accept(m wire.Accepted) error {
+	if !c.own {
+		return nil
+	}
+	return c.send(m)
+}
+
+func (c *clientSession) unschedule(ctx context.Context, name string) error {
+	err := c.change(ctx, func(st *schedule.State, _ time.Time) (schedule.Event, error) {
+		return st.Unschedule(name)
+	})
+	c.building.touch()
+	return err
+}
+
+func (c *clientSession) execute(ctx context.Context, m wire.Execute) error {
+	platform := ""
+	if m.Platform != nil {
+		platform = *m.Platform
+	}
+	var accepted wire.Accepted
+	err := c.change(ctx, func(st *schedule.State, now time.Time) (schedule.Event, error) {
+		var on []string
+		if entry := st.Entry(m.Name); entry != nil {
+			on = c.platformsOf(entry.Job)
+			accepted.Next = entry.Next
+		}
+		e, err := st.Execute(now, m.Name, platform, on)
+		accepted = acceptedRuns(e.Tickets, accepted.Next)
+		return e, err
+	})
+	if err != nil {
+		return err
+	}
+	return c.accept(accepted)
+}
+
+func (c *clientSession) reschedule(ctx context.Context, m wire.Reschedule) error {
+	var plan *job.Plan
+	if m.Period != nil {
+		plan = &job.Plan{Period: *m.Period}
+	}
+	var next time.Time
+	err := c.change(ctx, func(st *schedule.State, _ time.Time) (schedule.Event, error) {
+		e, err := st.Reschedule(m.Name, m.Next, plan)
+		next = e.Next
+		return e, err
+	})
+	if err != nil {
+		return err
+	}
+	return c.accept(wire.Accepted{Next: next})
+}
+
+// cancel ends a job's queued runs and its builds, or one build.
+func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
+	result := job.Failure(job.Cancelled, "cancelled")
+	if m.Reason != "" {
+		result.Text += ": " + shorten(m.Reason)
+	}
+	known, dequeued := false, false
+	err := c.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
+		known = st.Entry(m.What) != nil
+		e, ok := st.CancelJob(m.What)
+		if dequeued = ok; !ok {
+			return nil, nil
+		}
+		return []schedule.Event{e}, nil
+	})
+	if err != nil {
+		return err
+	}
+	c.building.touch()
+	found := c.building.all(func(l *live) bool { return l.Run.Job.Name == m.What })
+	if len(found) == 0 && !dequeued && len(m.What) >= minPrefix {
+		found = c.building.all(func(l *live) bool { return hasPrefix(l.UUID, m.What) })
+		if len(found) > 1 {
+			return fmt.Errorf("%q begins the uuid of %d builds that run: type more of it", m.What, len(found))
+		}
+	}
+	for _, l := range found {
+		l.cancel(result)
+	}
+	switch {
+	case dequeued || len(found) > 0:
+		return nil
+	case known:
+		return fmt.Errorf("job %q is neither queued nor running", m.What)
+	}
+	return fmt.Errorf("no job, and no build that runs, is called %q", m.What)
+}
+
+// minPrefix is how much of a uuid must be typed at least.
+const minPrefix = 4

@@ -1,0 +1,281 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/journal"
+	"builder/pkg/schedule"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+)
+
+// owner is the one goroutine that changes the state. It works in turns: it
+// takes what was asked for meanwhile, decides, hands out runs to waiting
+// workers, makes all of it durable with one sync, and only then tells anyone.
+//
+//	requests ──▸ look: on synced state ──▸ decide + due + hand out ──▸ Append ──▸ answers
+//	    ▲                                                                │ error: state is read
+//	    └──────────────── timer: the next due time ──────────────────────┘ back from the disk
+type owner struct {
+	log       zerolog.Logger
+	journal   *journal.Journal[*schedule.State]
+	state     *schedule.State
+	requests  chan *request
+	pool      *pool
+	platforms func(job.Job) []string
+	// handedOut hears of every build when its hand-out is durable, before its
+	// worker does.
+	handedOut func(*schedule.Building)
+
+	resting    time.Time // after a failed Append: no change of our own before it
+	compacting chan error
+	stopped    chan struct{} // closed when run has returned
+}
+
+// request is either a look or a change.
+type request struct {
+	look   func(*schedule.State)
+	decide decision
+	done   chan error
+}
+
+// decision looks at the state and returns the events that change it, or why
+// it must not be changed.
+type decision func(st *schedule.State, now time.Time) ([]schedule.Event, error)
+
+const (
+	// turnSize bounds how many requests share a sync.
+	turnSize = 256
+	// restTime is how long the owner leaves a disk alone that refused a write,
+	// unless somebody asks for a change.
+	restTime = time.Second
+	// clockCheck bounds the sleep, since timers do not see the clock being set.
+	clockCheck = time.Minute
+)
+
+// errStopped answers requests that came too late.
+var errStopped = errors.New("the server is shutting down")
+
+// run works until ctx is done. An error means that the state could not even be
+// read back from the disk.
+func (o *owner) run(ctx context.Context) error {
+	defer close(o.stopped)
+	defer o.finishCompaction()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var turn []*request
+		select {
+		case <-ctx.Done():
+			return nil
+		case r := <-o.requests:
+			turn = o.gather(r)
+		case <-timer.C:
+		case err := <-o.compacting:
+			o.compacting = nil
+			o.compacted(err)
+		}
+		if err := o.turn(turn); err != nil {
+			return err
+		}
+		timer.Reset(o.sleep(time.Now()))
+	}
+}
+
+// gather takes what else was asked for meanwhile.
+func (o *owner) gather(first *request) []*request {
+	turn := []*request{first}
+	for len(turn) < turnSize {
+		select {
+		case r := <-o.requests:
+			turn = append(turn, r)
+		default:
+			return turn
+		}
+	}
+	return turn
+}
+
+// sleep is how long nothing happens by itself.
+func (o *owner) sleep(now time.Time) time.Duration {
+	wait := clockCheck
+	if next, ok := o.state.NextDue(now); ok {
+		wait = min(wait, max(0, next.Sub(now)))
+	}
+	return max(wait, o.resting.Sub(now))
+}
+
+// turn is one turn. Nothing of it is told to anyone before it is durable.
+func (o *owner) turn(requests []*request) error {
+	for _, r := range requests {
+		if r.look != nil {
+			r.look(o.state)
+			r.done <- nil
+		}
+	}
+	t := &turn{owner: o, now: time.Now()}
+	for _, r := range requests {
+		if r.decide != nil {
+			t.decide(r)
+		}
+	}
+	if !t.now.Before(o.resting) {
+		t.due()
+		t.handOut()
+	}
+	err := o.commit(t.records)
+	for _, settle := range t.settle {
+		settle(err)
+	}
+	if err != nil {
+		return o.recover(err)
+	}
+	o.compact()
+	return nil
+}
+
+// commit makes the records durable.
+func (o *owner) commit(records [][]byte) error {
+	if len(records) == 0 {
+		return nil
+	}
+	if err := o.journal.Append(records...); err != nil {
+		return fmt.Errorf("the change was not kept: %w", err)
+	}
+	return nil
+}
+
+// recover goes back to what is on the disk after a failed commit.
+func (o *owner) recover(cause error) error {
+	o.log.Error().Err(cause).Msg("journal refused a change")
+	o.resting = time.Now().Add(restTime)
+	state, err := o.journal.Reload()
+	if err != nil {
+		return fmt.Errorf("reading the state back: %w", err)
+	}
+	o.state = state
+	return nil
+}
+
+// compact starts a compaction in the background when one is due.
+func (o *owner) compact() {
+	if o.compacting != nil || !o.journal.CompactDue() || time.Now().Before(o.resting) {
+		return
+	}
+	o.compacting = make(chan error, 1)
+	go func(done chan<- error) { done <- o.journal.Compact() }(o.compacting)
+}
+
+func (o *owner) compacted(err error) {
+	if err != nil {
+		o.log.Error().Err(err).Msg("compacting the journal")
+		o.resting = time.Now().Add(restTime)
+	}
+}
+
+func (o *owner) finishCompaction() {
+	if o.compacting != nil {
+		o.compacted(<-o.compacting)
+	}
+}
+
+// change has decide called in the next turn and returns when what it decided is
+// durable, or with its error, or that of the disk.
+func (o *owner) change(ctx context.Context, decide decision) error {
+	return o.request(ctx, &request{decide: decide, done: make(chan error, 1)})
+}
+
+// look calls f with the state as it is durable. What it takes from it may be
+// kept, the state itself may not.
+func (o *owner) look(ctx context.Context, f func(*schedule.State)) error {
+	return o.request(ctx, &request{look: f, done: make(chan error, 1)})
+}
+
+func (o *owner) request(ctx context.Context, r *request) error {
+	select {
+	case o.requests <- r:
+	case <-o.stopped:
+		return errStopped
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	// From here on the answer is waited for: a change that was asked for may be
+	// made, whoever has lost patience meanwhile.
+	select {
+	case err := <-r.done:
+		return err
+	case <-o.stopped:
+		return errStopped
+	}
+}
+
+// turn is what one turn of the owner gathers.
+type turn struct {
+	*owner
+	now     time.Time
+	records [][]byte
+	// settle is called with the commit's error when that is known.
+	settle []func(error)
+}
+
+// advance applies an event that was decided on this very state.
+func (t *turn) advance(e schedule.Event) {
+	if err := t.state.Advance(e); err != nil {
+		panic(fmt.Sprintf("server: an event does not fit the state it was decided on: %v", err))
+	}
+	t.records = append(t.records, schedule.Encode(e))
+}
+
+// decide serves one request. Its answer waits for the commit even when it is a
+// refusal: that may tell of a change before it in the same turn.
+func (t *turn) decide(r *request) {
+	events, err := r.decide(t.state, t.now)
+	if err == nil {
+		for _, e := range events {
+			t.advance(e)
+		}
+	}
+	t.settle = append(t.settle, func(commit error) {
+		r.done <- errors.Join(err, commit)
+	})
+}
+
+// due queues what has come due.
+func (t *turn) due() {
+	for _, e := range t.state.Due(t.now, t.platforms) {
+		t.advance(e)
+	}
+}
+
+// handOut gives runs to waiting workers, the longest-waiting one first.
+func (t *turn) handOut() {
+	for platform := range t.pool.platforms() {
+		for {
+			w := t.pool.first(platform)
+			if w == nil {
+				break
+			}
+			id := uuid.New()
+			e, ok := t.state.HandOut(t.now, platform, w.worker, id)
+			if !ok {
+				break
+			}
+			t.advance(e)
+			t.pool.remove(w)
+			building := t.state.Building(id)
+			t.settle = append(t.settle, func(commit error) {
+				if commit != nil {
+					t.pool.putBack(w)
+					return
+				}
+				t.handedOut(building)
+				w.assign(building)
+			})
+		}
+	}
+}

@@ -1,0 +1,175 @@
+// Package server is the one owner of the schedule: it accepts connections,
+// hands runs to waiting workers, keeps what their builds print and produce,
+// shows it to observers, and ends builds that take too long.
+//
+//	connection ──▸ session (one goroutine each)
+//	                 client.go    one command after the other
+//	                 worker.go    waits in the pool, then one build after the other
+//	owner.go       the one goroutine that changes the state: journal first, then tell
+//	building.go    the builds that run, for observers and for those who cancel
+//
+// The invariant: what anybody is told is on disk.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"builder/pkg/disk"
+	"builder/pkg/job"
+	"builder/pkg/journal"
+	"builder/pkg/schedule"
+	"builder/pkg/store"
+	"builder/pkg/template"
+	"builder/pkg/upload"
+	"builder/pkg/wire"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+)
+
+// Config is what a Server needs to know.
+type Config struct {
+	Dir       string // data directory
+	ConfigDir string // templates
+	Upload    string // URL of a web frontend; "" for none
+	// Timeout ends builds that run longer; 0 means DefaultTimeout.
+	Timeout time.Duration
+	// Grace is how long a worker may take to end a build that it was told to
+	// stop, before the server ends it alone; 0 means DefaultGrace.
+	Grace   time.Duration
+	Retries schedule.Retries // zero means schedule.DefaultRetries
+	Program string           // version, told to peers
+	Log     zerolog.Logger
+}
+
+// The defaults of Config.
+const (
+	DefaultTimeout = time.Hour
+	DefaultGrace   = 30 * time.Second
+)
+
+// frameMemory bounds what large frames being received take together.
+const frameMemory = 64 << 20
+
+// Server is a server whose state is loaded. Make it with Open, run it once with
+// Serve, then Close it.
+type Server struct {
+	Config
+	owner     *owner
+	pool      *pool
+	store     *store.Store
+	templates template.Dir
+	building  *buildings
+	outbox    *upload.Outbox // nil without Upload
+	budget    *wire.Budget
+	unlock    func() error
+}
+
+// Open locks the data directory, reads the state (that of the reference when
+// there is none of ours), and ends the builds that the last server left behind.
+// A damaged state is an error that names file and offset; nothing is changed then.
+func Open(ctx context.Context, c Config) (_ *Server, err error) {
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	if c.Grace == 0 {
+		c.Grace = DefaultGrace
+	}
+	if c.Retries == (schedule.Retries{}) {
+		c.Retries = schedule.DefaultRetries
+	}
+	s := &Server{
+		Config: c, pool: newPool(), templates: template.Dir(c.ConfigDir),
+		building: newBuildings(), budget: wire.NewBudget(frameMemory),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	if err := s.adopt(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) open() error {
+	files := disk.OS{}
+	own := filepath.Join(s.Dir, "v1")
+	if err := disk.MkdirAll(files, own, 0o755); err != nil {
+		return fmt.Errorf("making the data directory: %w", err)
+	}
+	unlock, err := disk.Lock(own)
+	if err != nil {
+		return err
+	}
+	s.unlock = unlock
+	if s.store, err = store.Open(files, s.Dir, s.Log); err != nil {
+		return err
+	}
+	stateDir := filepath.Join(own, "state")
+	if err := s.takeOver(files, stateDir); err != nil {
+		return err
+	}
+	j, state, err := journal.Open(files, stateDir, schedule.New, journal.Options{})
+	if err != nil {
+		return err
+	}
+	s.owner = &owner{
+		log: s.Log, journal: j, state: state, pool: s.pool, requests: make(chan *request, turnSize),
+		platforms: s.platformsOf, handedOut: s.building.begin, stopped: make(chan struct{}),
+	}
+	if s.Upload != "" {
+		if s.outbox, err = upload.New(s.Upload, uploads{s}, s.Log); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close releases what Open took. Serve must have returned.
+func (s *Server) Close() error {
+	var errs []error
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	if s.owner != nil {
+		errs = append(errs, s.owner.journal.Close())
+	}
+	if s.unlock != nil {
+		errs = append(errs, s.unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// Serve accepts connections until ctx is done, or the disk can not even be
+// read. It closes the listener and waits for all that it started. Builds that
+// run then are ended at the next Open.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.owner.run(ctx) })
+	group.Go(func() error { return s.accept(ctx, l) })
+	if s.outbox != nil {
+		s.fillOutbox()
+		group.Go(func() error { return s.outbox.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+// platformsOf tells on which known platforms a job without one of its own
+// runs: those that have its template. It is called by the owner.
+func (s *Server) platformsOf(j job.Job) []string {
+	var known []string
+	for _, p := range s.owner.state.Platforms() {
+		known = append(known, p.Name)
+	}
+	return s.templates.Platforms(j.Template, known)
+}

@@ -1,0 +1,58 @@
+package server
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"builder/pkg/job"
+)
+
+// expand makes the script of a job with a template, for a platform.
+func (s *Server) expand(j job.Job, platform string) ([]byte, error) {
+	t, err := s.templates.Load(j.Template, platform)
+	if err != nil {
+		return nil, err
+	}
+	vars := map[string]string{job.PlatformVar: platform}
+	for _, v := range j.Vars {
+		vars[v.Name] = v.Value
+	}
+	text, err := t.Expand(vars)
+	return []byte(text), err
+}
+
+// checkTemplate expands a job's template for its platform, or for all that have
+// one, to find what is missing before the job is in the schedule.
+func (s *Server) checkTemplate(j job.Job) error {
+	if j.Platform != "" {
+		_, err := s.expand(j, j.Platform)
+		return err
+	}
+	if err := job.CheckName("template", j.Template); err != nil {
+		return err
+	}
+	generic := filepath.Join(s.ConfigDir, j.Template+".template")
+	files, err := filepath.Glob(generic + "*")
+	if err != nil {
+		return fmt.Errorf("looking for templates: %w", err)
+	}
+	found := false
+	for _, file := range files {
+		platform, ofPlatform := strings.CutPrefix(file, generic+".")
+		if file == generic {
+			platform, ofPlatform = "any", true
+		}
+		if !ofPlatform || job.CheckName("platform", platform) != nil {
+			continue
+		}
+		if _, err := s.expand(j, platform); err != nil {
+			return err
+		}
+		found = true
+	}
+	if !found {
+		return fmt.Errorf("no template %q: neither %s nor %s.PLATFORM exists on the server", j.Template, generic, generic)
+	}
+	return nil
+}

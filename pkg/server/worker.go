@@ -1,0 +1,134 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/schedule"
+	"builder/pkg/wire"
+)
+
+// serveWorker gives a worker one build after the other, or just one if it
+// speaks protocol 5.
+func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Peer) error {
+	w := &workerSession{
+		Server: s, conn: conn, own: peer.Own(), address: conn.RemoteAddr(), since: time.Now(), name: conn.RemoteAddr(),
+	}
+	if peer.Name != "" {
+		w.name = shorten(peer.Name)
+	}
+	for {
+		building, err := w.await(ctx)
+		if err != nil {
+			return err
+		}
+		if err := w.run(ctx, building); err != nil || !w.own {
+			return err
+		}
+	}
+}
+
+// shorten bounds what a peer may call itself.
+func shorten(name string) string {
+	const most = 100
+	if len(name) > most {
+		return name[:most]
+	}
+	return name
+}
+
+// workerSession is the connection of one worker.
+type workerSession struct {
+	*Server
+	conn    *wire.Conn
+	own     bool // speaks our own version
+	name    string
+	address string
+	since   time.Time
+}
+
+// await lets the worker wait until it is given a build. The connection is read
+// meanwhile: a worker that went is noticed at once and never given one.
+func (w *workerSession) await(ctx context.Context) (*schedule.Building, error) {
+	m, err := w.conn.Receive(ctx, wire.KindJobRequested)
+	if err != nil {
+		return nil, err
+	}
+	platform := m.(wire.JobRequested).Platform
+	if err := w.seen(ctx, platform); err != nil {
+		return nil, err
+	}
+	waiting, wake := context.WithCancel(ctx)
+	defer wake()
+	me := &waiter{platform: platform, worker: w.name, address: w.address, since: w.since, wake: wake}
+	err = w.owner.look(ctx, func(*schedule.State) { w.pool.add(me) })
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.conn.Receive(waiting) // nothing may come: it returns when woken, or when the worker went
+	leave := w.owner.look(context.WithoutCancel(ctx), func(*schedule.State) { w.pool.remove(me) })
+	switch {
+	case me.assigned != nil:
+		return me.assigned, nil // if the worker went in this very moment, sending will tell
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case leave != nil:
+		return nil, leave
+	}
+	return nil, err
+}
+
+// seen makes the worker's platform known. A worker of a dropped platform, or
+// one with a name that is not allowed, is told so if its protocol has words for
+// it; else it is left waiting, as the reference does, until it goes.
+func (w *workerSession) seen(ctx context.Context, platform string) error {
+	err := w.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
+		e, fresh, err := st.Seen(platform)
+		if err != nil || !fresh {
+			return nil, err
+		}
+		return []schedule.Event{e}, nil
+	})
+	switch {
+	case err == nil:
+		return nil
+	case w.own:
+		return errors.Join(err, w.conn.Send(wire.Failure{Text: err.Error()}))
+	case errors.Is(err, schedule.ErrDropped):
+		w.Log.Warn().Str("platform", platform).Str("worker", w.name).Msg("worker of a dropped platform waits")
+		return nil // it waits in the pool: nothing is handed out there before undrop-platform
+	}
+	return err
+}
+
+// run does one build with the worker, to its durable end. The error says that
+// the connection can not be used any more.
+func (w *workerSession) run(ctx context.Context, building *schedule.Building) error {
+	b := &build{workerSession: w, live: w.building.get(building.UUID), origin: time.Now()}
+	b.log = w.Log.With().Str("job", b.Run.Job.Name).Str("build", b.UUID.String()).
+		Str("platform", b.Run.Platform).Str("worker", w.name).Logger()
+	result, err := b.conduct(ctx)
+	if err != nil && ctx.Err() != nil {
+		b.closeDraft()
+		return err // the server ends; the next one ends the build
+	}
+	if end := b.end(ctx, result); end != nil {
+		return errors.Join(err, end)
+	}
+	return err
+}
+
+// lost is the result of a build whose worker went.
+func lost(cause error) job.Result {
+	return job.Failure(job.WorkerLost, "worker lost: %v", cause)
+}
+
+// errProtocol marks what a worker must not send.
+var errProtocol = errors.New("protocol violation")
+
+func violation(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errProtocol, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,29 @@
+package wire
+
+import "builder/pkg/job"
+
+// batchSize is how many octets of lines are gathered for one message.
+const batchSize = 64 << 10
+
+// Batch gathers console lines for one Lines message. The zero value is empty.
+type Batch struct {
+	Lines []job.Line
+	text  []byte // what the lines are slices of
+}
+
+// Add copies a line into the batch and reports whether it is full: then it is
+// to be sent and Reset before the next Add.
+func (b *Batch) Add(line job.Line) (full bool) {
+	if cap(b.text)-len(b.text) < len(line.Data) {
+		// The lines that are there keep the old one.
+		b.text = make([]byte, 0, max(2*batchSize, len(line.Data)))
+	}
+	begin := len(b.text)
+	b.text = append(b.text, line.Data...)
+	line.Data = b.text[begin:]
+	b.Lines = append(b.Lines, line)
+	return len(b.text) >= batchSize || len(b.Lines) >= batchSize/16
+}
+
+// Reset empties the batch; its lines are void.
+func (b *Batch) Reset() { b.Lines, b.text = b.Lines[:0], b.text[:0] }

@@ -1,0 +1,88 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"builder/pkg/disk"
+
+	"github.com/google/renameio/v2"
+	"github.com/google/uuid"
+)
+
+// Directory is what a worker keeps between its starts:
+//
+//	id       its identity, a uuid
+//	servers  addresses of servers that speak our own version, one in a line
+//	builds/  places of builds that run
+//	lock     held by the process that uses it
+type Directory struct {
+	Path   string
+	ID     uuid.UUID
+	own    []string
+	unlock func() error
+}
+
+// OpenDirectory locks the directory, which is made if it is missing.
+func OpenDirectory(path string) (*Directory, error) {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return nil, fmt.Errorf("making the worker's directory: %w", err)
+	}
+	unlock, err := disk.Lock(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &Directory{Path: path, unlock: unlock}
+	if err := d.read(); err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	return d, nil
+}
+
+func (d *Directory) read() error {
+	servers, err := os.ReadFile(filepath.Join(d.Path, "servers"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	d.own = strings.Fields(string(servers))
+	file := filepath.Join(d.Path, "id")
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		d.ID = uuid.New()
+		return renameio.WriteFile(file, []byte(d.ID.String()+"\n"), 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	if d.ID, err = uuid.Parse(strings.TrimSpace(string(text))); err != nil {
+		return fmt.Errorf("reading the worker's identity %s: %w; remove the file to get a new one", file, err)
+	}
+	return nil
+}
+
+// KnownOwn reports whether that server has spoken our own version before.
+func (d *Directory) KnownOwn(address string) bool { return slices.Contains(d.own, address) }
+
+// RememberOwn notes that it does.
+func (d *Directory) RememberOwn(address string) error {
+	if d.KnownOwn(address) {
+		return nil
+	}
+	own := append(slices.Clone(d.own), address)
+	err := renameio.WriteFile(filepath.Join(d.Path, "servers"), []byte(strings.Join(own, "\n")+"\n"), 0o644)
+	if err == nil {
+		d.own = own
+	}
+	return err
+}
+
+// Builds is where the places of builds are made.
+func (d *Directory) Builds() string { return filepath.Join(d.Path, "builds") }
+
+// Close lets others use the directory.
+func (d *Directory) Close() error { return d.unlock() }
