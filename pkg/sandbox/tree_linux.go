@@ -29,11 +29,15 @@ func closeOnExec(first uint) error {
 	return err
 }
 
-// signalTree sends a signal to all descendants, once. Those that are stopped
-// go on, so that they can heed it.
+// signalTree sends a signal to all descendants, once. They are frozen meanwhile,
+// so that a child just being made gets it too, and go on afterwards, also those
+// that were stopped before, so that they can heed it.
 func signalTree(sig unix.Signal) {
-	for _, pid := range descendants() {
-		unix.Kill(pid, sig)          //nolint:errcheck // it died by itself, or is not ours to signal
+	found := freeze(descendants)
+	for _, pid := range found {
+		unix.Kill(pid, sig) //nolint:errcheck // it died by itself, or is not ours to signal
+	}
+	for _, pid := range found {
 		unix.Kill(pid, unix.SIGCONT) //nolint:errcheck // as above
 	}
 }
@@ -41,10 +45,19 @@ func signalTree(sig unix.Signal) {
 // killTree kills all descendants that it finds, and returns how many it found.
 func killTree() int { return killAll(descendants) }
 
-// killAll stops processes first, until a look finds none that is not stopped: a
-// tree that forks faster than it is killed does not get away. Only then it kills.
+// killAll kills what find finds, and returns how many that were.
 func killAll(find func() []int) int {
-	const looks = 100 // find may see what can not be stopped
+	found := freeze(find)
+	for _, pid := range found {
+		unix.Kill(pid, unix.SIGKILL) //nolint:errcheck // it died by itself, or is not ours to kill
+	}
+	return len(found)
+}
+
+// freeze stops what find finds, until a look finds nothing new: a tree that forks
+// faster than it is signalled does not get away.
+func freeze(find func() []int) []int {
+	const looks = 100 // some may not be ours to stop
 	stopped := make(map[int]bool)
 	var found []int
 	for range looks {
@@ -54,17 +67,14 @@ func killAll(find func() []int) int {
 			if !stopped[pid] {
 				stopped[pid] = true
 				fresh = true
-				unix.Kill(pid, unix.SIGSTOP) //nolint:errcheck // it died by itself, or is not ours to kill
+				unix.Kill(pid, unix.SIGSTOP) //nolint:errcheck // it died by itself, or is not ours to stop
 			}
 		}
 		if !fresh {
 			break
 		}
 	}
-	for _, pid := range found {
-		unix.Kill(pid, unix.SIGKILL) //nolint:errcheck // as above
-	}
-	return len(found)
+	return found
 }
 
 // descendants are all processes below this one.
