@@ -24,7 +24,8 @@ type item struct {
 	delivered bool // what remains is to tell the source
 }
 
-// lane has builds that go one after the other; it is never empty.
+// lane has builds that go one after the other; it is never empty. A lane that was
+// taken still gets builds added at its end.
 type lane struct {
 	job   string // whose lane this is, if shared
 	items []*item
@@ -54,18 +55,19 @@ func (q *queue) add(id uuid.UUID, job string, now time.Time) bool {
 	return true
 }
 
-// take takes the lane that is due, of which the first build is to be sent, or
-// says when the next one is due; zero if there is none.
-func (q *queue) take(now time.Time) (l *lane, next time.Time) {
+// take takes the lane that is due, and its first build, which is to be sent; or
+// says when the next one is due, zero if there is none.
+func (q *queue) take(now time.Time) (l *lane, first *item, next time.Time) {
 	if len(q.due) == 0 {
-		return nil, time.Time{}
+		return nil, nil, time.Time{}
 	}
-	if first := q.due[0]; first.due.After(now) {
-		return nil, first.due
+	if next = q.due[0].due; next.After(now) {
+		return nil, nil, next
 	}
 	l = heap.Pop(&q.due).(*lane)
-	l.items[0].Sending, l.items[0].Next = true, time.Time{}
-	return l, time.Time{}
+	first = l.items[0]
+	first.Sending, first.Next = true, time.Time{}
+	return l, first, time.Time{}
 }
 
 // later puts the lane back, to be taken again at the given time.

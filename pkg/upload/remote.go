@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // remote is where builds go.
@@ -53,6 +54,17 @@ func hidden(user, password string) *strings.Replacer {
 	_, inURL, _ := strings.Cut(url.UserPassword("", password).String(), ":")
 	return strings.NewReplacer(encoded, hidden, password, hidden, inURL, hidden,
 		url.QueryEscape(password), hidden, url.PathEscape(password), hidden)
+}
+
+// shown makes one line without secrets of an error, which may have in it what the
+// remote wrote.
+func (r *remote) shown(err error) string {
+	return strings.TrimSpace(strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return ' '
+	}, r.secrets.Replace(err.Error())))
 }
 
 // checkProxy looks at the environment now, since the library's error shows the

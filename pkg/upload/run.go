@@ -23,8 +23,8 @@ func (o *Outbox) Run(ctx context.Context) error {
 	var senders sync.WaitGroup
 	for range o.limits.Parallel {
 		senders.Go(func() {
-			for l := o.next(ctx); l != nil; l = o.next(ctx) {
-				o.deliver(ctx, l)
+			for l, it := o.next(ctx); l != nil; l, it = o.next(ctx) {
+				o.deliver(ctx, l, it)
 			}
 		})
 	}
@@ -32,16 +32,17 @@ func (o *Outbox) Run(ctx context.Context) error {
 	return nil
 }
 
-// next waits for a lane that is due; nil when ctx is done.
-func (o *Outbox) next(ctx context.Context) *lane {
+// next waits for a lane that is due, and returns it and its first build; nil when
+// ctx is done.
+func (o *Outbox) next(ctx context.Context) (*lane, *item) {
 	for ctx.Err() == nil {
 		o.mu.Lock()
 		now := time.Now()
-		l, at := o.queue.take(now)
+		l, it, at := o.queue.take(now)
 		changed := o.changed
 		o.mu.Unlock()
 		if l != nil {
-			return l
+			return l, it
 		}
 		var due <-chan time.Time
 		if !at.IsZero() {
@@ -53,12 +54,11 @@ func (o *Outbox) next(ctx context.Context) *lane {
 		case <-due:
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // deliver makes one try with the first build of the lane, and puts the lane back.
-func (o *Outbox) deliver(ctx context.Context, l *lane) {
-	it := l.items[0]
+func (o *Outbox) deliver(ctx context.Context, l *lane, it *item) {
 	log := o.log.With().Str("job", it.Job).Stringer("build", it.UUID).Logger()
 	begin := time.Now()
 	var err error
@@ -81,15 +81,14 @@ func (o *Outbox) deliver(ctx context.Context, l *lane) {
 	case ctx.Err() != nil: // nobody's fault
 		o.queue.later(l, now)
 	default:
-		o.failed(l, err, now, log)
+		o.failed(l, it, err, now, log)
 	}
 }
 
 // failed puts the lane back after a failed try. The lock is held.
-func (o *Outbox) failed(l *lane, err error, now time.Time, log zerolog.Logger) {
-	it := l.items[0]
+func (o *Outbox) failed(l *lane, it *item, err error, now time.Time, log zerolog.Logger) {
 	it.Tries++
-	it.Err = o.remote.secrets.Replace(err.Error())
+	it.Err = o.remote.shown(err)
 	why := judge(err)
 	level, delay := zerolog.WarnLevel, o.limits.delay(it.Tries)
 	if why.ofBuild || why.lasting {

@@ -8,9 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/google/uuid"
 )
@@ -41,7 +39,7 @@ type answerError struct {
 
 // Error implements error.
 func (e *answerError) Error() string {
-	return strings.TrimSpace(fmt.Sprintf("the remote answered %d %s: %s", e.code, http.StatusText(e.code), e.text))
+	return fmt.Sprintf("the remote answered %d %s: %s", e.code, http.StatusText(e.code), e.text)
 }
 
 // contentError means that there is nothing to send. It is our fault.
@@ -118,17 +116,7 @@ func (o *Outbox) post(ctx context.Context, body *body) error {
 	if to := resp.Header.Get("Location"); to != "" && resp.StatusCode/100 == 3 {
 		text = fmt.Appendf(nil, "redirects are not followed, give the server this upload URL if it is right: %s", to)
 	}
-	return &answerError{code: resp.StatusCode, text: printable(text)}
-}
-
-// printable makes one line of what a remote wrote.
-func printable(text []byte) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, string(text)))
+	return &answerError{code: resp.StatusCode, text: string(text)}
 }
 
 // body is the content of a build on its way into a request: a pipe with a

@@ -1,0 +1,163 @@
+package upload_test
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+)
+
+// seed is printed by tests that draw numbers; UPLOAD_SEED repeats one.
+func seed(t *testing.T) *rand.Rand {
+	t.Helper()
+	n, err := strconv.ParseUint(os.Getenv("UPLOAD_SEED"), 10, 64)
+	if err != nil {
+		n = rand.Uint64()
+	}
+	t.Logf("UPLOAD_SEED=%d", n)
+	return rand.New(rand.NewPCG(n, 0))
+}
+
+// flaky takes builds, and fails at random: before it has read one, while it reads,
+// and after it has stored it.
+type flaky struct {
+	mu     sync.Mutex
+	random *rand.Rand
+	stored map[string][]string // by job
+	busy   map[string]int
+	total  int
+	faults []string
+}
+
+func (f *flaky) enter(job string) (chance int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.busy[job]++
+	f.total++
+	if f.busy[job] > 1 || f.total > 4 {
+		f.faults = append(f.faults, fmt.Sprintf("%d of %s, %d in all at a time", f.busy[job], job, f.total))
+	}
+	return f.random.IntN(8)
+}
+
+func (f *flaky) leave(job string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.busy[job]--
+	f.total--
+}
+
+// store answers as builder-web does.
+func (f *flaky) store(job, build string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if slices.Contains(f.stored[job], build) {
+		return http.StatusConflict
+	}
+	f.stored[job] = append(f.stored[job], build)
+	return http.StatusCreated
+}
+
+func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	content, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	job, build, _ := strings.Cut(string(content), " ")
+	chance := f.enter(job)
+	defer f.leave(job)
+	switch chance {
+	case 0:
+		w.WriteHeader(http.StatusInternalServerError)
+	case 1:
+		w.WriteHeader(http.StatusUnauthorized)
+	case 2: // it has the build, and we do not hear of it
+		f.store(job, build)
+		w.WriteHeader(http.StatusBadGateway)
+	default:
+		w.WriteHeader(f.store(job, build))
+	}
+}
+
+// Each build arrives once, those of a job in order, one at a time; no more than
+// four at a time in all.
+func TestOrder(t *testing.T) {
+	f := &flaky{random: seed(t), stored: make(map[string][]string), busy: make(map[string]int)}
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	b := newBuilds()
+	o, _, stop := run(t, server.URL, b, quick)
+	want := make(map[string][]string)
+	const count = 200
+	for i := range count {
+		job, build := "job"+strconv.Itoa(i%7), strconv.Itoa(i)
+		want[job] = append(want[job], build)
+		o.Add(b.add([]byte(job+" "+build)), job)
+	}
+	for range count {
+		<-b.delivered
+	}
+	stop()
+	server.Close() // and what its goroutines wrote may be read
+	if diff := cmp.Diff(want, f.stored); diff != "" {
+		t.Error(diff)
+	}
+	if len(f.faults) > 0 {
+		t.Error(f.faults)
+	}
+	slices.SortFunc(b.order, func(x, y uuid.UUID) int { return strings.Compare(x.String(), y.String()) })
+	if once := slices.Compact(b.order); len(once) != count {
+		t.Errorf("%d builds delivered, want %d", len(once), count)
+	}
+}
+
+// A build that the remote reads slowly does not delay those of other jobs.
+func TestSlowOneDelaysNoOther(t *testing.T) {
+	others := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > 1000 {
+			<-others
+		}
+		io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusCreated)
+	}))
+	defer server.Close()
+	b := newBuilds()
+	o, _, stop := run(t, server.URL, b)
+	slow := b.add(make([]byte, 16<<20))
+	o.Add(slow, "slow")
+	behind := b.add([]byte("x"))
+	o.Add(behind, "slow")
+	for i := range 20 {
+		o.Add(b.add([]byte("x")), "job"+strconv.Itoa(i))
+	}
+	for range 20 {
+		if id := <-b.delivered; id == slow || id == behind {
+			t.Errorf("%s was not to arrive yet", id)
+		}
+	}
+	items := o.Status()
+	for i := range items {
+		if items[i].Next.IsZero() {
+			items[i].UUID = uuid.Nil
+		}
+	}
+	close(others)
+	if first, second := <-b.delivered, <-b.delivered; first != slow || second != behind {
+		t.Errorf("delivered %s, %s, want %s, %s", first, second, slow, behind)
+	}
+	stop()
+	if len(items) != 2 || items[0].Job != "slow" || !items[0].Sending || items[1].Sending {
+		t.Errorf("status %+v", items)
+	}
+}
