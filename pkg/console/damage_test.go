@@ -8,16 +8,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"builder/pkg/console"
 	"builder/pkg/disk"
+	"builder/pkg/disk/disktest"
 	"builder/pkg/job"
 )
 
-// damaged is a directory whose two files are rewritten for each case.
+// damaged is a console that gets damaged in a new way for each case. It lies in
+// memory: there are thousands of cases, and Reopen syncs.
 type damaged struct {
-	dir         string
+	fsys        disk.FS
 	lines       []console.Line
 	ends        []int // of each line in the text
 	text, index []byte
@@ -25,7 +25,7 @@ type damaged struct {
 
 func newDamaged(t *testing.T) *damaged {
 	d := &damaged{lines: oddLines()}
-	d.dir = written(t, d.lines)
+	dir := written(t, d.lines)
 	end := 0
 	for _, line := range d.lines {
 		end += len(line.Data)
@@ -35,17 +35,23 @@ func newDamaged(t *testing.T) *damaged {
 		d.ends = append(d.ends, end)
 	}
 	var err error
-	d.text, err = os.ReadFile(filepath.Join(d.dir, console.TextFile))
+	d.text, err = os.ReadFile(filepath.Join(dir, console.TextFile))
 	must(t, err)
-	d.index, err = os.ReadFile(filepath.Join(d.dir, console.IndexFile))
+	d.index, err = os.ReadFile(filepath.Join(dir, console.IndexFile))
 	must(t, err)
 	return d
 }
 
 func (d *damaged) write(t *testing.T, text, index []byte) {
 	t.Helper()
-	must(t, os.WriteFile(filepath.Join(d.dir, console.TextFile), text, 0o644))
-	must(t, os.WriteFile(filepath.Join(d.dir, console.IndexFile), index, 0o644))
+	d.fsys = disktest.New(1)
+	for name, data := range map[string][]byte{console.TextFile: text, console.IndexFile: index} {
+		f, err := d.fsys.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
+		must(t, err)
+		_, err = f.Write(data)
+		must(t, err)
+		must(t, f.Close())
+	}
 }
 
 // check compares what readers and Reopen make of the files with the rule: prefix
@@ -54,24 +60,24 @@ func (d *damaged) check(t *testing.T, prefix int, sound bool) {
 	t.Helper()
 	want := append([]console.Line(nil), d.lines[:prefix]...)
 
-	r, err := console.Open(disk.OS{}, d.dir)
+	r, err := console.Open(d.fsys, ".")
 	must(t, err)
 	got, err := collect(r.Forward(0))
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := difference(want, got); diff != "" {
 		t.Errorf("forward: %s", diff)
 	}
-	checkDamage(t, d.dir, sound, err)
+	checkDamage(t, sound, err)
 	got, err = collect(r.Backward())
 	// Newest first: what comes before the error is right, however little it is.
 	if count := int(r.Count()); len(got) > count {
 		t.Errorf("backward gave %d lines of %d", len(got), count)
-	} else if diff := cmp.Diff(reversed(d.lines[count-len(got):count]), got); diff != "" {
+	} else if diff := difference(reversed(d.lines[count-len(got):count]), got); diff != "" {
 		t.Errorf("backward: %s", diff)
 	}
-	checkDamage(t, d.dir, sound, err)
+	checkDamage(t, sound, err)
 	must(t, r.Close())
 
-	w, err := console.Reopen(disk.OS{}, d.dir)
+	w, err := console.Reopen(d.fsys, ".")
 	must(t, err)
 	if w.Lines() != int64(prefix) {
 		t.Errorf("reopened with %d lines, want %d", w.Lines(), prefix)
@@ -79,14 +85,14 @@ func (d *damaged) check(t *testing.T, prefix int, sound bool) {
 	more := console.Line{Delta: 1, Data: []byte("appended after the damage")}
 	must(t, w.Append(more))
 	must(t, w.Close())
-	got, err = read(t, d.dir)
+	got, err = readFrom(t, d.fsys, ".")
 	must(t, err)
-	if diff := cmp.Diff(append(want, more), got); diff != "" {
+	if diff := difference(append(want, more), got); diff != "" {
 		t.Errorf("after reopening: %s", diff)
 	}
 }
 
-func checkDamage(t *testing.T, dir string, sound bool, err error) {
+func checkDamage(t *testing.T, sound bool, err error) {
 	t.Helper()
 	if sound {
 		must(t, err)
@@ -96,8 +102,11 @@ func checkDamage(t *testing.T, dir string, sound bool, err error) {
 	if !errors.As(err, &damage) {
 		t.Fatalf("error is %v, want a DamageError", err)
 	}
-	if filepath.Dir(damage.File) != dir || !strings.Contains(err.Error(), damage.File) {
-		t.Errorf("error %q does not name a file of %s", err, dir)
+	if damage.File != console.TextFile && damage.File != console.IndexFile {
+		t.Errorf("the damaged file is %s", damage.File)
+	}
+	if where := fmt.Sprintf("%s is damaged at offset %d", damage.File, damage.Offset); !strings.Contains(err.Error(), where) {
+		t.Errorf("error %q does not say that %s", err, where)
 	}
 }
 
@@ -162,12 +171,12 @@ func TestZerosBehindTheEnd(t *testing.T) {
 	for _, n := range []int{1, 23, 24, 25, 480} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			d.write(t, append(append([]byte(nil), d.text...), make([]byte, n)...), append(append([]byte(nil), d.index...), make([]byte, n)...))
-			w, err := console.Reopen(disk.OS{}, d.dir)
+			w, err := console.Reopen(d.fsys, ".")
 			must(t, err)
 			must(t, w.Close())
-			got, err := read(t, d.dir)
+			got, err := readFrom(t, d.fsys, ".")
 			must(t, err)
-			if diff := cmp.Diff(d.lines, got); diff != "" {
+			if diff := difference(d.lines, got); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -187,7 +196,7 @@ func TestReopenWithMissingFiles(t *testing.T) {
 			must(t, w.Close())
 			got, err := read(t, dir)
 			must(t, err)
-			if diff := cmp.Diff(oddLines(), got); diff != "" {
+			if diff := difference(oddLines(), got); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -207,14 +216,14 @@ func TestExtentsRefuseWhatCanNotBe(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			d.write(t, c.text, c.index)
-			r, err := console.Open(disk.OS{}, d.dir)
+			r, err := console.Open(d.fsys, ".")
 			must(t, err)
 			defer r.Close()
 			var last error
 			for _, err := range r.Extents() {
 				last = err
 			}
-			checkDamage(t, d.dir, false, last)
+			checkDamage(t, false, last)
 		})
 	}
 }

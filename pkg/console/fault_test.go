@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"syscall"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"builder/pkg/console"
 	"builder/pkg/disk/disktest"
@@ -51,7 +51,7 @@ func TestErrorOfTheDiskIsKept(t *testing.T) {
 			must(t, err)
 			kept, err := readFrom(t, fsys, ".")
 			must(t, err)
-			if diff := cmp.Diff(got, kept); diff != "" || int64(len(got)) != flushed {
+			if diff := difference(got, kept); diff != "" || int64(len(got)) != flushed {
 				t.Errorf("observed %d lines of %d, the files have %d: %s", len(got), flushed, len(kept), diff)
 			}
 		})
@@ -98,9 +98,18 @@ func TestOpeningReportsErrors(t *testing.T) {
 	fsys.Heal()
 	got, err := readFrom(t, fsys, ".")
 	must(t, err)
-	if diff := cmp.Diff(oddLines(), got); diff != "" {
+	if diff := difference(oddLines(), got); diff != "" {
 		t.Errorf("after the errors: %s", diff)
 	}
+}
+
+// rounds makes the random tests longer: CONSOLE_ROUNDS times.
+func rounds() int {
+	n, err := strconv.Atoi(os.Getenv("CONSOLE_ROUNDS"))
+	if err != nil {
+		return 1
+	}
+	return n
 }
 
 // life is one run of a server with a console: what it appended, and how much of
@@ -143,8 +152,8 @@ func (l *life) check(found []console.Line) error {
 	if len(found) < l.durable {
 		return fmt.Errorf("%d lines were durable, %d were found", l.durable, len(found))
 	}
-	if len(found) > len(l.appended) || len(found) > 0 && !cmp.Equal(l.appended[:len(found)], found) {
-		return fmt.Errorf("found what was not appended: %s", cmp.Diff(l.appended, found))
+	if len(found) > len(l.appended) || difference(l.appended[:len(found)], found) != "" {
+		return fmt.Errorf("found what was not appended: %s", difference(l.appended, found))
 	}
 	return nil
 }
@@ -161,7 +170,7 @@ func TestPowerCutAnywhere(t *testing.T) {
 			fsys.CutAt(n)
 		}
 	}
-	for range 150 {
+	for range 200 * rounds() {
 		fsys := disktest.New(random.Uint64())
 		l := life{}
 		w, err := console.Create(fsys, ".")
@@ -197,7 +206,7 @@ func TestPowerCutAnywhere(t *testing.T) {
 // second power cut could bring back an old line behind a new one.
 func TestOldLinesStayDead(t *testing.T) {
 	random := seed(t)
-	for range 4000 {
+	for range 4000 * rounds() {
 		fsys := disktest.New(random.Uint64())
 		w, err := console.Create(fsys, ".")
 		must(t, err)

@@ -18,7 +18,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"builder/pkg/console"
-	"builder/pkg/disk"
 )
 
 // seed is printed by tests that draw numbers; CONSOLE_SEED repeats one.
@@ -66,7 +65,7 @@ func expect(ctx context.Context, o *console.Observer, from, total int64) error {
 // and some give up: all others see every line once.
 func TestManyObserversLoseAndDoubleNothing(t *testing.T) {
 	random := seed(t)
-	const total = 30_000
+	const total = 10_000
 	w, _ := create(t)
 	var group sync.WaitGroup
 	observe := func() {
@@ -97,7 +96,7 @@ func TestManyObserversLoseAndDoubleNothing(t *testing.T) {
 			n++
 		}
 		must(t, w.Flush())
-		if random.IntN(4) == 0 {
+		if random.IntN(3) == 0 {
 			observe()
 		}
 	}
@@ -112,7 +111,7 @@ func TestManyObserversLoseAndDoubleNothing(t *testing.T) {
 func TestObserveAfterReopen(t *testing.T) {
 	d := newDamaged(t)
 	d.write(t, d.text[:len(d.text)-1], d.index)
-	w, err := console.Reopen(disk.OS{}, d.dir)
+	w, err := console.Reopen(d.fsys, ".")
 	must(t, err)
 	must(t, w.Append(d.lines[len(d.lines)-1]))
 	must(t, w.Close())
@@ -120,7 +119,7 @@ func TestObserveAfterReopen(t *testing.T) {
 	defer o.Close()
 	got, err := follow(t.Context(), o)
 	must(t, err)
-	if diff := cmp.Diff(d.lines, got); diff != "" {
+	if diff := difference(d.lines, got); diff != "" {
 		t.Error(diff)
 	}
 }
