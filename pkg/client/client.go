@@ -11,8 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"strconv"
 	"time"
 
 	"builder/pkg/job"
@@ -38,21 +36,9 @@ type Options struct {
 // New makes a client of the server at address, "host:port", "host", or an IPv6
 // address in brackets with or without a port. It connects when first asked.
 func New(address string, o Options) *Client {
-	return &Client{address: withPort(address), dialer: wire.Dialer{
+	return &Client{address: wire.WithPort(address), dialer: wire.Dialer{
 		Role: wire.Client, Force: o.Protocol, Introduce: wire.Introduce{Program: o.Program},
 	}}
-}
-
-// withPort adds the default port to an address without one.
-func withPort(address string) string {
-	if _, _, err := net.SplitHostPort(address); err == nil {
-		return address
-	}
-	host := address
-	if n := len(host); n > 1 && host[0] == '[' && host[n-1] == ']' {
-		host = host[1 : n-1]
-	}
-	return net.JoinHostPort(host, strconv.Itoa(wire.DefaultPort))
 }
 
 // Close closes the connection.

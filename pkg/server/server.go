@@ -73,7 +73,7 @@ type Server struct {
 // Open locks the data directory, reads the state (that of the reference when
 // there is none of ours), and ends the builds that the last server left behind.
 // A damaged state is an error that names file and offset; nothing is changed then.
-func Open(ctx context.Context, c Config) (_ *Server, err error) {
+func Open(c Config) (_ *Server, err error) {
 	if c.Timeout == 0 {
 		c.Timeout = DefaultTimeout
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -161,4 +162,17 @@ func (d Dialer) greet(ctx context.Context, c *Conn, version int) (Remote, error)
 		return Remote{Version: OwnVersion, Welcome: m}, c.Send(d.Introduce)
 	}
 	return Remote{}, ErrUnexpected
+}
+
+// WithPort adds the default port to an address without one: "host", or an IPv6
+// address, in brackets or not.
+func WithPort(address string) string {
+	if _, _, err := net.SplitHostPort(address); err == nil {
+		return address
+	}
+	host := address
+	if n := len(host); n > 1 && host[0] == '[' && host[n-1] == ']' {
+		host = host[1 : n-1]
+	}
+	return net.JoinHostPort(host, strconv.Itoa(DefaultPort))
 }

@@ -1,0 +1,134 @@
+// Builder-server keeps a schedule of jobs, hands due ones to waiting workers,
+// and keeps what their builds print and produce.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"builder/pkg/program"
+	"builder/pkg/server"
+	"builder/pkg/wire"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	status := program.Main(ctx, command())
+	stop()
+	os.Exit(status) //nolint:gocritic // stop was called
+}
+
+// options are the flags as typed.
+type options struct {
+	ip, dir, configDir, upload, logLevel, localPlatform string
+	port, localWorkers                                  int
+}
+
+func command() *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "builder-server",
+		Short: "Schedule jobs and hand them to workers",
+		Long: `Builder-server keeps a schedule of jobs on disk, hands due ones to waiting
+workers, and keeps what their builds print and produce. Workers and clients
+connect over TCP; nothing is encrypted or authenticated: run it on a network
+that you trust.`,
+		Example: `  builder-server --local-workers 2
+  builder-server --ip 10.0.0.1 --upload https://user:password@builds.example.org/upload`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), o) },
+	}
+	p := cmd.PersistentFlags()
+	p.StringVar(&o.dir, "dir", program.DataDir(), "data `directory`; one that the reference wrote is taken over")
+	p.StringVar(&o.configDir, "config-dir", program.ConfigDir(), "`directory` of job templates")
+	p.StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
+	f := cmd.Flags()
+	f.StringVar(&o.ip, "ip", "127.0.0.1", "`address` to listen on; empty for all")
+	f.IntVar(&o.port, "port", wire.DefaultPort, "TCP `port` to listen on; 0 for a free one, which is logged")
+	f.StringVar(&o.upload, "upload", "", "upload ended builds to this `URL` of a web frontend")
+	f.IntVar(&o.localWorkers, "local-workers", 0, "start this `number` of workers on this machine")
+	f.StringVar(&o.localPlatform, "local-platform", "local", "`platform` of the local workers")
+	cmd.AddCommand(exportState(&o))
+	return cmd
+}
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return program.Usage(fmt.Errorf("unexpected argument %q", args[0]))
+	}
+	return nil
+}
+
+func (o options) config(log zerolog.Logger) server.Config {
+	return server.Config{
+		Dir: o.dir, ConfigDir: o.configDir, Upload: o.upload, Program: program.Name("builder-server"), Log: log,
+	}
+}
+
+// serve runs the server until ctx is done.
+func serve(ctx context.Context, o options) (err error) {
+	log, err := program.Logger(os.Stderr, o.logLevel)
+	if err != nil {
+		return err
+	}
+	s, err := server.Open(o.config(log))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(o.ip, strconv.Itoa(o.port)))
+	if err != nil {
+		return err
+	}
+	log.Info().Str("address", l.Addr().String()).Str("dir", o.dir).Msg("listening")
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.Serve(ctx, l) })
+	if o.localWorkers > 0 {
+		group.Go(func() error { return localWorkers(ctx, o, l.Addr(), log) })
+	}
+	return group.Wait()
+}
+
+// exportState is the way back to the reference.
+func exportState(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "export-state",
+		Short: "Print the schedule as a state file of the reference",
+		Long: `Export-state prints the schedule, the queues and the dropped platforms as a
+state file of robur's builder, for the way back. The server must not run. What
+that program does not know is told on standard error.`,
+		Example: `  builder-server export-state --dir /var/lib/builder > state`,
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			log, err := program.Logger(os.Stderr, o.logLevel)
+			if err != nil {
+				return err
+			}
+			s, err := server.Open(o.config(log))
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, s.Close()) }()
+			state, err := s.ExportState(func(name, what string) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "job %q: %s\n", name, what)
+			})
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(state)
+			return err
+		},
+	}
+}
