@@ -14,8 +14,8 @@ import (
 // Lock makes this process the only user of the directory dir, which must exist:
 // it locks the file "lock" in it and writes its process id there. It does not
 // wait. The lock ends with release or with the process, however that dies; the
-// file stays. Processes on other machines are not kept out of a directory on a
-// network file system.
+// file stays. release must be kept: what is garbage is closed. Processes on other
+// machines are not kept out of a directory on a network file system.
 //
 // It goes to the operating system directly, not through an [FS]: a lock is
 // between processes and nothing of it must survive a power cut.
@@ -33,8 +33,7 @@ func Lock(dir string) (release func() error, err error) {
 		err = writeHolder(f)
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("locking %s: %w", dir, err)
+		return nil, fmt.Errorf("locking %s: %w", dir, errors.Join(err, f.Close()))
 	}
 	return f.Close, nil
 }

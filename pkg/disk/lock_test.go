@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"builder/pkg/disk"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"builder/pkg/disk"
 )
 
 func TestLock(t *testing.T) {

@@ -1,11 +1,10 @@
 package journal
 
 import (
+	"builder/pkg/disk"
 	"bytes"
 	"fmt"
 	"io"
-
-	"builder/pkg/disk"
 )
 
 // chunkSize is from which size on the records of a snapshot are written.
@@ -67,7 +66,7 @@ func (j *Journal[S]) rotate() (position, error) {
 			return position{}, err
 		}
 	}
-	return position{j.active.header.seq - 1, j.active.end}, nil
+	return position{j.active.seq - 1, j.active.end}, nil
 }
 
 // writeSnapshot writes the state after batch last, and returns the size of the

@@ -1,6 +1,8 @@
 package journal_test
 
 import (
+	"builder/pkg/disk/disktest"
+	"builder/pkg/journal"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -8,9 +10,6 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
-
-	"builder/pkg/disk/disktest"
-	"builder/pkg/journal"
 )
 
 // seeds returns as many seeds as there are rounds, JOURNAL_ROUNDS times as many
@@ -180,7 +179,7 @@ func (l *life) restart(power bool) {
 // then a few times more in the recovery from that.
 func TestPowerCut(t *testing.T) {
 	const steps = 12
-	for _, seed := range seeds(t, 25) {
+	for _, seed := range seeds(t, 15) {
 		whole := newLife(seed)
 		if err := whole.run(steps); err != nil {
 			t.Fatalf("seed %d without an end: %v", seed, err)
@@ -245,7 +244,7 @@ func TestFaults(t *testing.T) {
 		"write and cut off": {{Op: disktest.OpWrite, Err: full}, {Op: disktest.OpTruncate, N: 1, Err: broken}},
 		"sync and cut off":  {{Op: disktest.OpSync, Err: broken}, {Op: disktest.OpTruncate, N: 1, Err: broken}},
 	}
-	all := seeds(t, 4)
+	all := seeds(t, 3)
 	for name, faults := range kinds {
 		t.Run(name, func(t *testing.T) {
 			for _, seed := range all {

@@ -1,6 +1,9 @@
 package journal_test
 
 import (
+	"builder/pkg/disk"
+	"builder/pkg/disk/disktest"
+	"builder/pkg/journal"
 	"bytes"
 	"errors"
 	"fmt"
@@ -10,10 +13,6 @@ import (
 	"reflect"
 	"syscall"
 	"testing"
-
-	"builder/pkg/disk"
-	"builder/pkg/disk/disktest"
-	"builder/pkg/journal"
 
 	"github.com/google/go-cmp/cmp"
 )

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"builder/pkg/disk"
 	"errors"
 	"fmt"
 	"io"
@@ -9,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"builder/pkg/disk"
 )
 
 // directory is the files of a journal.
@@ -132,7 +131,7 @@ func (d directory) removeOlder(last uint64) error {
 func damaged(name string, offset int64, err error) error {
 	var bad badBatch
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		err = badBatch("the end mark is missing")
 	case !errors.As(err, &bad):
 		return fmt.Errorf("reading %s at offset %d: %w", name, offset, err)

@@ -1,13 +1,12 @@
 package journal_test
 
 import (
+	"builder/pkg/journal"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"runtime"
 	"testing"
-
-	"builder/pkg/journal"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -116,4 +115,3 @@ func TestHugeLengths(t *testing.T) {
 		t.Errorf("took %d octets of memory", taken)
 	}
 }
-

@@ -1,6 +1,9 @@
 package journal_test
 
 import (
+	"builder/pkg/disk"
+	"builder/pkg/disk/disktest"
+	"builder/pkg/journal"
 	"bytes"
 	"errors"
 	"fmt"
@@ -9,10 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"builder/pkg/disk"
-	"builder/pkg/disk/disktest"
-	"builder/pkg/journal"
 
 	"github.com/google/go-cmp/cmp"
 )

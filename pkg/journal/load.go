@@ -1,11 +1,10 @@
 package journal
 
 import (
+	"builder/pkg/disk"
 	"errors"
 	"fmt"
 	"io"
-
-	"builder/pkg/disk"
 )
 
 // position is a place in the journal: behind the batch seq, which ends at the
@@ -121,7 +120,7 @@ func (d directory) loadSegment(h header, end int64, apply func([]byte) error) (t
 	for seq := h.seq; ; seq++ {
 		b, err := r.next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return t, seq - 1, nil
 		case newest && isBad(err):
 			return t, seq - 1, checkTorn(f, t, name, err, seq)

@@ -34,7 +34,7 @@ type subject struct {
 var subjects = map[string]subject{
 	"disk": {
 		files: "pkg/disk/write.go",
-		tests: []string{"./pkg/journal/"},
+		tests: []string{"./pkg/disk/"},
 	},
 	"journal": {
 		files: "pkg/journal/*.go",
@@ -60,7 +60,7 @@ func run(out io.Writer, names []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
 	survivors := 0
 	for _, name := range names {
 		s, ok := subjects[name]
@@ -116,7 +116,9 @@ func (s subject) mutate(out io.Writer, dir string) (survivors int, err error) {
 			case !bytes.Contains(output, []byte("--- FAIL")):
 				return survivors, fmt.Errorf("%s:%d: the tests did not run: %w\n%s", name, c.line, err, output)
 			}
-			fmt.Fprintf(out, "%s:%d: %s: %s\n", name, c.line, source[c.begin:c.end], verdict)
+			if _, err := fmt.Fprintf(out, "%s:%d: %s: %s\n", name, c.line, source[c.begin:c.end], verdict); err != nil {
+				return survivors, err
+			}
 		}
 	}
 	if count == 0 {

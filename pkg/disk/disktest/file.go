@@ -61,12 +61,12 @@ func (h *file) ReadAt(p []byte, at int64) (int, error) {
 
 func (h *file) read(p []byte, at int64) (int, error) {
 	switch data := h.node.content.data; {
+	case len(p) == 0:
+		return 0, nil
 	case h.node.mode.IsDir():
 		return 0, h.fail("read", syscall.EISDIR)
 	case h.flag&os.O_WRONLY != 0:
 		return 0, h.fail("read", syscall.EBADF)
-	case len(p) == 0:
-		return 0, nil
 	case at >= int64(len(data)):
 		return 0, io.EOF
 	default:
@@ -91,7 +91,7 @@ func (h *file) Write(p []byte) (int, error) {
 	if !do.apply && n > 0 {
 		n = h.fs.rng.IntN(n)
 	}
-	if h.flag&os.O_APPEND != 0 {
+	if h.flag&os.O_APPEND != 0 && n > 0 {
 		h.offset = int64(len(h.node.content.data))
 	}
 	h.node.content.write(int(h.offset), p[:n])

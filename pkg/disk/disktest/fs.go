@@ -22,6 +22,7 @@
 package disktest
 
 import (
+	"builder/pkg/disk"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -30,8 +31,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-
-	"builder/pkg/disk"
 )
 
 // FS is a disk in memory. It begins with an empty root directory; relative
@@ -162,17 +161,14 @@ func (f *FS) rename(oldname, newname string) error {
 		return err
 	case n == nil:
 		return syscall.ENOENT
+	case replaced != nil && replaced.mode.IsDir():
+		return syscall.EEXIST // that is os.Rename; the system call would replace an empty one
 	case n == replaced:
 		return nil
 	case n.mode.IsDir() && strings.HasPrefix(clean(newname), clean(oldname)+"/"):
 		return syscall.EINVAL
-	case replaced == nil:
-	case replaced.mode.IsDir() && !n.mode.IsDir():
-		return syscall.EISDIR
-	case !replaced.mode.IsDir() && n.mode.IsDir():
+	case n.mode.IsDir() && replaced != nil:
 		return syscall.ENOTDIR
-	case len(replaced.entries) > 0:
-		return syscall.ENOTEMPTY
 	}
 	f.change(n, from, to)
 	return nil
