@@ -222,7 +222,7 @@ func EncodeBuild(w *der.Writer, b Build) {
 			for _, a := range b.Artifacts {
 				w.Sequence(func() {
 					w.Text(a.Path)
-					w.Int(int64(a.Mode))
+					w.Int(int64(a.Mode & fs.ModePerm))
 					EncodeContent(w, a.Content)
 				})
 			}
@@ -253,11 +253,19 @@ func DecodeBuild(r *der.Reader) Build {
 	for artifacts := in.Enter(der.Sequence); artifacts.More(); {
 		a := artifacts.Enter(der.Sequence)
 		b.Artifacts = append(b.Artifacts, Artifact{
-			Path: a.Text(), Mode: fs.FileMode(a.Int()) & fs.ModePerm, Content: DecodeContent(&a),
+			Path: a.Text(), Mode: decodeMode(&a), Content: DecodeContent(&a),
 		})
 	}
 	for notes := in.Enter(der.Sequence); notes.More(); {
 		b.Notes = append(b.Notes, notes.Text())
 	}
 	return b
+}
+
+func decodeMode(r *der.Reader) fs.FileMode {
+	mode := r.Int()
+	if mode < 0 || mode > int64(fs.ModePerm) {
+		r.Fail(fmt.Errorf("mode %#o", mode))
+	}
+	return fs.FileMode(mode)
 }

@@ -46,13 +46,14 @@ func putBuffer(b *[]byte) {
 
 // readFrame reads a frame into memory that grows with what has really come.
 func (c *Conn) readFrame(ctx context.Context, size int64) error {
-	allowance := frameTime + time.Duration(size/slowFrame)*time.Second
 	if size > smallFrame && c.budget != nil {
-		if err := c.takeShare(ctx, size, allowance); err != nil {
+		begun := time.Now()
+		if err := c.takeShare(ctx, size); err != nil {
 			return err
 		}
+		c.timing.extend(time.Since(begun))
 	}
-	c.timing.within(allowance)
+	c.timing.extend(time.Duration(size/slowFrame) * time.Second)
 	c.frame = buffers.Get().(*[]byte)
 	data := *c.frame
 	for have := int64(0); have < size; have = int64(len(data)) {
@@ -66,10 +67,9 @@ func (c *Conn) readFrame(ctx context.Context, size int64) error {
 	return nil
 }
 
-// takeShare waits until the budget has room for size octets, as long as others
-// may need to be done with theirs.
-func (c *Conn) takeShare(ctx context.Context, size int64, wait time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, wait)
+// takeShare waits until the budget has room for size octets.
+func (c *Conn) takeShare(ctx context.Context, size int64) error {
+	ctx, cancel := context.WithTimeout(ctx, shareTime)
 	defer cancel()
 	if err := c.budget.sem.Acquire(ctx, size); err != nil {
 		return fmt.Errorf("waiting for memory for %d octets: %w", size, err)

@@ -13,7 +13,6 @@ import (
 
 	"builder/pkg/job"
 	"builder/pkg/wire"
-
 )
 
 const goldenDir = "testdata/golden"

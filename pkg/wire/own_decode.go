@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"builder/pkg/der"
@@ -114,10 +115,19 @@ func decodeLines(in *der.Reader) Message {
 	for lines := in.Enter(der.Sequence); lines.More(); {
 		line := lines.Enter(der.Sequence)
 		m.Lines = append(m.Lines, job.Line{
-			Delta: time.Duration(line.Int()), Flags: job.LineFlags(line.Int()), Data: line.Octets(),
+			Delta: time.Duration(line.Int()), Flags: decodeFlags(&line), Data: line.Octets(),
 		})
 	}
 	return m
+}
+
+// decodeFlags lets unknown flags pass.
+func decodeFlags(r *der.Reader) job.LineFlags {
+	flags := r.Int()
+	if flags < 0 || flags > math.MaxUint32 {
+		r.Fail(fmt.Errorf("line flags %#x", flags))
+	}
+	return job.LineFlags(flags)
 }
 
 // The longest lists of texts: a text of no octets takes two on the wire and

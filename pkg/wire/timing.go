@@ -12,6 +12,9 @@ const (
 	// one second for every slowFrame octets of it.
 	frameTime = 30 * time.Second
 	slowFrame = 64 << 10
+	// shareTime is how long a frame may wait for its share of the Budget: a little
+	// longer than the largest ones of others may take.
+	shareTime = frameTime + (MaxScript+4*megabyte)/slowFrame*time.Second
 	// streamTime is how long a streamed frame or a write may stand still.
 	streamTime = 60 * time.Second
 	// slowStream is the number of octets of a streamed frame that buy its sender
@@ -63,6 +66,9 @@ func (t *timing) patient() { t.deadline, t.stream = time.Time{}, false }
 
 // within bounds the time for everything read from now on.
 func (t *timing) within(d time.Duration) { t.deadline, t.stream = time.Now().Add(d), false }
+
+// extend gives more time to what within bounds.
+func (t *timing) extend(d time.Duration) { t.deadline = t.deadline.Add(d) }
 
 // rolling bounds the time lost in the reads from now on, and gives some back for
 // what they bring.

@@ -1,0 +1,90 @@
+package wire_test
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"testing"
+
+	"builder/pkg/der"
+	"builder/pkg/job"
+	"builder/pkg/wire"
+)
+
+// TestAllocation bounds what hostile frames can make us allocate: what comes
+// twice (a buffer that grows by doubling), and a constant.
+func TestAllocation(t *testing.T) {
+	const kilobyte, megabyte = 1 << 10, 1 << 20
+	bomb := nested(283 * kilobyte)
+	tests := []struct {
+		name  string
+		input []byte
+		most  uint64
+	}{
+		{"2^62 octets announced", announce(wire.KindSchedule, 1<<62), 32 * kilobyte},
+		{"2^62 octets of a streamed kind", announce(wire.KindJobFinished, 1<<62), 32 * kilobyte},
+		{"2^59 octets of a streamed kind", announce(wire.KindJobFinished, 1<<59), 32 * kilobyte},
+		{"a script announced, nothing sent", announce(wire.KindDefine, wire.MaxScript), 32 * kilobyte},
+		{"a gigabyte announced, nothing sent", announce(wire.KindInfoReply, 1<<30), 32 * kilobyte},
+		{"a large result text announced", resultHead(megabyte - 100), 32 * kilobyte},
+		{"nesting in a schedule", frame(wrap(wire.KindSchedule, bomb)), megabyte},
+		{"nesting in a definition", frame(wrap(wire.KindDefine, bomb)), megabyte},
+		{"nesting in a result", frame(wrap(wire.KindFinish, bomb)), megabyte},
+		{"nesting in a reply", frame(wrap(wire.KindInfoReply, bomb)), megabyte},
+		{"empty capabilities", frame(capabilities(3000)), 64 * kilobyte},
+		{"empty notes", frame(notes(500_000)), 4 * megabyte},
+		{"empty variables", frame(variables(500_000)), 8 * megabyte},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			conn := wire.NewConn(newScript(tt.input), nil)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			m, err := conn.Receive(context.Background(), allKinds()...)
+			runtime.ReadMemStats(&after)
+			if err == nil {
+				t.Errorf("received %T, want an error", m)
+			}
+			if got := after.TotalAlloc - before.TotalAlloc; got > tt.most {
+				t.Errorf("allocated %d octets, want at most %d", got, tt.most)
+			}
+		})
+	}
+}
+
+// nested is about size octets of SEQUENCEs within SEQUENCEs.
+func nested(size int) []byte {
+	var headers [][]byte
+	length := 0
+	for length < size {
+		header := der.AppendHeader(nil, der.Sequence, int64(length))
+		headers = append(headers, header)
+		length += len(header)
+	}
+	slices.Reverse(headers)
+	return slices.Concat(headers...)
+}
+
+// wrap puts content behind the tag of a kind.
+func wrap(kind wire.Kind, content []byte) []byte {
+	return append(der.AppendHeader(nil, der.Context(int(kind)), int64(len(content))), content...)
+}
+
+// resultHead begins a JobFinished whose result's text is that long, and ends
+// before it.
+func resultHead(length int) []byte {
+	whole := frame(wire.Encode(wire.JobFinished{
+		Result: job.Result{Kind: job.Failed, Text: string(make([]byte, length))},
+	}).Data)
+	return whole[:64]
+}
+
+func capabilities(n int) []byte {
+	return wire.Encode(wire.Welcome{Capabilities: make([]string, n)}).Data
+}
+
+func notes(n int) []byte { return wire.Encode(wire.Finish{Notes: make([]string, n)}).Data }
+
+func variables(n int) []byte {
+	return wire.Encode(wire.Define{Job: job.Job{Vars: make([]job.Var, n)}}).Data
+}
