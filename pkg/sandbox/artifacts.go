@@ -45,7 +45,7 @@ func (a Artifact) Open() (*os.File, error) {
 		return nil, fmt.Errorf("opening artifact: %w", err)
 	}
 	if !os.SameFile(info, a.info) {
-		f.Close()
+		shut(f)
 		return nil, fmt.Errorf("opening artifact %q: it was replaced by another file", a.Path)
 	}
 	return f, nil
@@ -65,14 +65,14 @@ func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
 		err = &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
 	}
 	if err != nil {
-		f.Close()
+		shut(f)
 		return nil, nil, err
 	}
 	return f, info, nil
 }
 
 // Artifacts implements [Place].
-func (p *place) Artifacts(check func(path string) error) ([]Artifact, []Note, error) {
+func (p *place) Artifacts(check func(name string) error) ([]Artifact, []Note, error) {
 	root, err := p.openOutput()
 	if err != nil {
 		return nil, []Note{{Path: ".", Text: "unreadable output directory: " + reason(err)}}, nil
@@ -105,7 +105,7 @@ func (p *place) openOutput() (*os.Root, error) {
 		return nil, err
 	}
 	if opened, err := out.Stat("."); err != nil || !os.SameFile(info, opened) {
-		out.Close()
+		shut(out)
 		return nil, errors.New("it was replaced")
 	}
 	p.out = out
@@ -116,7 +116,7 @@ func (p *place) openOutput() (*os.Root, error) {
 // a build may nest directories as deep as it likes.
 type collector struct {
 	root      *os.Root
-	check     func(path string) error
+	check     func(name string) error
 	pending   []string // directories
 	artifacts []Artifact
 	notes     []Note
@@ -133,12 +133,12 @@ func (c *collector) directory(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer here.Close()
+	defer shut(here)
 	f, err := here.Open(".")
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer shut(f)
 	entries, err := f.ReadDir(-1)
 	for _, entry := range entries {
 		c.entry(here, path.Join(dir, entry.Name()), entry)
@@ -170,7 +170,7 @@ func (c *collector) entry(here *os.Root, name string, entry fs.DirEntry) {
 		c.note(name, "unreadable file: "+reason(err))
 		return
 	}
-	f.Close()
+	shut(f)
 	c.artifacts = append(c.artifacts, Artifact{
 		Path: name, Size: info.Size(), Mode: info.Mode().Perm(), root: c.root, info: info,
 	})

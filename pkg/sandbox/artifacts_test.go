@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"builder/pkg/sandbox"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +12,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"builder/pkg/sandbox"
 )
 
 // file is an artifact with its content.
@@ -69,7 +68,8 @@ func TestArtifacts(t *testing.T) {
 		{"hard links are files", "echo a >a; ln a b", []file{{"a", "a\n", 0o644}, {"b", "a\n", 0o644}}, nil},
 		{
 			"any octets in names", `: >"$(printf 'a\377\nb')"; : >'\'; : >' '; : >-rf`,
-			[]file{{" ", "", 0o644}, {"-rf", "", 0o644}, {`\`, "", 0o644}, {"a\xff\nb", "", 0o644}}, nil,
+			[]file{{" ", "", 0o644}, {"-rf", "", 0o644}, {`\`, "", 0o644}, {"a\xff\nb", "", 0o644}},
+			nil,
 		},
 		{
 			"symbolic links are not followed", "ln -s /etc/passwd abs; ln -s a rel; echo a >a; ln -s / dir; ln -s nope broken",

@@ -102,3 +102,7 @@ func endConsole(r *os.File, copied <-chan error) error {
 	}
 	return <-copied
 }
+
+// shut closes what was only read from, or what an error has made worthless: such
+// a close has nothing to tell.
+func shut(c io.Closer) { c.Close() }

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -43,13 +44,13 @@ func startSupervisor() (*handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making socket: %w", err)
 	}
-	defer theirs.Close()
+	defer shut(theirs)
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		conn.Close()
+		shut(conn)
 		return nil, err
 	}
-	defer null.Close()
+	defer shut(null)
 
 	family.Lock()
 	defer family.Unlock()
@@ -67,7 +68,7 @@ func startSupervisor() (*handle, error) {
 		},
 	})
 	if err != nil {
-		conn.Close()
+		shut(conn)
 		return nil, fmt.Errorf("starting supervisor: %w", err)
 	}
 	family.supervisors[process.Pid] = true
@@ -89,10 +90,10 @@ func socketpair() (*net.UnixConn, *os.File, error) {
 		return nil, nil, err
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "supervisor"), os.NewFile(uintptr(fds[1]), "worker")
-	defer ours.Close()
+	defer shut(ours)
 	conn, err := net.FileConn(ours)
 	if err != nil {
-		theirs.Close()
+		shut(theirs)
 		return nil, nil, err
 	}
 	return conn.(*net.UnixConn), theirs, nil
@@ -108,7 +109,7 @@ func (h *handle) alive() bool {
 	alive := false
 	err = raw.Control(func(fd uintptr) {
 		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		alive = err == unix.EAGAIN //nolint:errorlint // straight from the system call
+		alive = errors.Is(err, unix.EAGAIN)
 	})
 	return err == nil && alive
 }
@@ -129,7 +130,7 @@ func (h *handle) reply() (reply, error) {
 
 // close lets an idle supervisor end, and waits for it.
 func (h *handle) close() error {
-	h.conn.Close()
+	shut(h.conn)
 	_, err := h.wait()
 	return err
 }
@@ -138,7 +139,7 @@ func (h *handle) close() error {
 // leaves behind. It returns how the supervisor ended.
 func (h *handle) discard() string {
 	h.process.Kill() //nolint:errcheck // it may be dead already
-	h.conn.Close()
+	shut(h.conn)
 	state, err := h.wait()
 	killOrphans()
 	if err != nil {

@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"builder/pkg/sandbox"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"builder/pkg/sandbox"
 )
 
 // children are the direct children of a process, zombies too.
@@ -120,7 +119,9 @@ func TestCancel(t *testing.T) {
 		{
 			"children have the grace period though the script does not use it",
 			`(trap 'sleep 0.1; echo >a; exit' TERM; echo; while :; do sleep 0.01; done) & wait`,
-			time.Minute, sandbox.Exit{Signal: syscall.SIGTERM}, 1,
+			time.Minute,
+			sandbox.Exit{Signal: syscall.SIGTERM},
+			1,
 		},
 	}
 	p := newPlain(t)
@@ -221,7 +222,10 @@ func TestIdleSupervisorKilled(t *testing.T) {
 	if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "the supervisor dies", func() bool { return !alive(supervisor) })
+	wait(t, "the supervisor dies", func() bool { // with all its threads, and so its socket
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", supervisor))
+		return !alive(supervisor) && (err != nil || len(threads) <= 1)
+	})
 	if _, console := run(t, p, "echo $PPID"); pids(t, console)[0] == supervisor {
 		t.Error("it was not replaced")
 	}

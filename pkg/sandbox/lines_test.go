@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"builder/pkg/sandbox"
 	"bytes"
 	"errors"
 	"math/rand/v2"
@@ -10,8 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"builder/pkg/sandbox"
 )
 
 type piece struct {

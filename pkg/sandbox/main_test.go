@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"builder/pkg/sandbox"
 	"bytes"
 	"context"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"builder/pkg/sandbox"
 )
 
 // TestMain lets the test binary be what it tests: a supervisor, or (see

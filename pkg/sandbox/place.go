@@ -63,7 +63,7 @@ func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
 	if err != nil {
 		return Exit{}, errors.Join(fmt.Errorf("making console pipe: %w", err), p.sandbox.give(h))
 	}
-	defer read.Close()
+	defer shut(read)
 
 	exit := Exit{Start: time.Now()}
 	run := request{
@@ -150,7 +150,7 @@ func (p *place) judge(r reply, exit *Exit, console io.Writer) error {
 // Destroy implements [Place].
 func (p *place) Destroy() error {
 	if p.out != nil {
-		p.out.Close()
+		shut(p.out)
 	}
 	if err := remove(p.dir); err != nil {
 		return fmt.Errorf("destroying place: %w", err)

@@ -26,7 +26,7 @@ func remove(dir string) error {
 	if err != nil {
 		return fmt.Errorf("removing %s: %w", dir, err)
 	}
-	defer root.Close()
+	defer shut(root)
 	if err := root.Chmod(".", 0o700); err != nil {
 		return fmt.Errorf("removing %s: %w", dir, err)
 	}
@@ -87,7 +87,7 @@ func list(root *os.Root, name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close()
+	defer shut(dir)
 	names, err := dir.Readdirnames(-1)
 	if errors.Is(err, io.EOF) {
 		err = nil

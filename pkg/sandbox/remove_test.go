@@ -1,11 +1,10 @@
 package sandbox_test
 
 import (
+	"builder/pkg/sandbox"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"builder/pkg/sandbox"
 )
 
 // TestDestroy has builds leave what is hard to remove. newPlain and prepare
@@ -21,7 +20,7 @@ func TestDestroy(t *testing.T) {
 		{"its own directory", "mkdir a; chmod 0 a; chmod 0 .; chmod 0 .."},
 		{"links out", "ln -s " + filepath.Dir(keep) + " a; mkdir b; ln -s " + keep + " b/c; chmod 0 b"},
 		{"beside the output", "mkdir -p ../x/y $HOME/y $TMPDIR/y; chmod 0 ../x $HOME $TMPDIR"},
-		{"deeply nested", "i=0; while [ $i -lt 3000 ]; do mkdir d; cd d; i=$((i+1)); done; chmod 0 ."},
+		{"deeply nested", `D=$(printf 'd/%.0s' $(seq 1000)); for i in 1 2 3; do mkdir -p $D; cd $D; done; chmod 0 .`},
 		{"script removed", "rm -rf ../*"},
 		{"everything removed", `rm -rf "$(dirname "$BUILDER_OUTPUT")"`},
 	}

@@ -141,7 +141,7 @@ func readTable() processes {
 	if err != nil {
 		return nil // without /proc the direct children die by PDEATHSIG only
 	}
-	defer dir.Close()
+	defer shut(dir)
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return nil
