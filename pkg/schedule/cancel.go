@@ -1,7 +1,6 @@
 package schedule
 
 import (
-
 	"builder/pkg/der"
 )
 
@@ -39,4 +38,3 @@ func (e Cancelled) apply(s *State) error {
 	}
 	return nil
 }
-

@@ -172,4 +172,3 @@ func (e RestoredCounter) apply(s *State) error {
 	s.runs = e.Runs
 	return nil
 }
-

@@ -1,0 +1,358 @@
+package schedule_test
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/schedule"
+
+	"github.com/google/uuid"
+)
+
+// model is the schedule written down as simply as can be: slices, searched from
+// front to back. Its methods change it and report whether the request is legal.
+type model struct {
+	entries   []modelEntry
+	platforms []modelPlatform
+	queue     []modelRun // of all platforms; the next one of each is in front
+	building  []modelBuild
+	outbox    []uuid.UUID
+	runs      uint64
+}
+
+type modelEntry struct {
+	job  job.Job
+	plan job.Plan
+	next time.Time
+	last uuid.UUID
+}
+
+type modelPlatform struct {
+	name    string
+	dropped bool
+}
+
+type modelRun struct {
+	id       uint64
+	job      job.Job
+	platform string
+	tries    int
+	after    time.Time
+}
+
+type modelBuild struct {
+	uuid uuid.UUID
+	run  modelRun
+}
+
+func (m *model) entry(name string) *modelEntry {
+	for i := range m.entries {
+		if m.entries[i].job.Name == name {
+			return &m.entries[i]
+		}
+	}
+	return nil
+}
+
+func (m *model) platform(name string) *modelPlatform {
+	for i := range m.platforms {
+		if m.platforms[i].name == name {
+			return &m.platforms[i]
+		}
+	}
+	return nil
+}
+
+func (m *model) know(name string) {
+	if m.platform(name) == nil {
+		m.platforms = append(m.platforms, modelPlatform{name: name})
+	}
+}
+
+func (m *model) dropped(name string) bool {
+	p := m.platform(name)
+	return p != nil && p.dropped
+}
+
+func (m *model) queued(name, platform string) int {
+	return slices.IndexFunc(m.queue, func(r modelRun) bool { return r.job.Name == name && r.platform == platform })
+}
+
+func (m *model) request(j job.Job, platform string, front bool) {
+	m.know(platform)
+	i := m.queued(j.Name, platform)
+	switch {
+	case i >= 0 && front:
+		run := m.queue[i]
+		run.after = time.Time{}
+		m.queue = slices.Insert(slices.Delete(m.queue, i, i+1), 0, run)
+	case i < 0:
+		m.runs++
+		run := modelRun{id: m.runs, job: j, platform: platform}
+		if front {
+			m.queue = slices.Insert(m.queue, 0, run)
+		} else {
+			m.queue = append(m.queue, run)
+		}
+	}
+}
+
+func modelTargets(j job.Job, on []string) []string {
+	if j.Platform != "" {
+		return []string{j.Platform}
+	}
+	return on
+}
+
+// modelNext goes from one time to the next.
+func modelNext(plan job.Plan, planned, now time.Time) time.Time {
+	step := plan.Every
+	switch {
+	case plan.Cron != "":
+		planned, step = now.Truncate(time.Hour), time.Hour // the test knows one expression
+	case step == 0 && plan.Period == job.Never:
+		return time.Time{}
+	case step == 0:
+		step = map[job.Period]time.Duration{job.Hourly: time.Hour, job.Daily: 24 * time.Hour, job.Weekly: 168 * time.Hour}[plan.Period]
+	}
+	for planned = planned.Add(step); !planned.After(now); {
+		planned = planned.Add(step)
+	}
+	return planned
+}
+
+func (m *model) schedule(now time.Time, j job.Job, plan job.Plan, on []string, update bool) bool {
+	old := m.entry(j.Name)
+	if old != nil && !update || j.Platform != "" && m.dropped(j.Platform) {
+		return false
+	}
+	if old == nil {
+		m.entries = append(m.entries, modelEntry{})
+		old = &m.entries[len(m.entries)-1]
+	}
+	old.job, old.plan, old.next = j, plan, modelNext(plan, now, now)
+	if j.Platform != "" {
+		m.know(j.Platform)
+	}
+	targets := modelTargets(j, on)
+	m.queue = slices.DeleteFunc(m.queue, func(r modelRun) bool {
+		return r.job.Name == j.Name && !slices.Contains(targets, r.platform)
+	})
+	for i := range m.queue {
+		if m.queue[i].job.Name == j.Name {
+			m.queue[i].job = j
+		}
+	}
+	for _, p := range targets {
+		if plan.Cron == "" && !m.dropped(p) {
+			m.request(j, p, false)
+		}
+	}
+	return true
+}
+
+func (m *model) unschedule(name string) bool {
+	known := m.entry(name) != nil
+	if known {
+		m.entries = slices.DeleteFunc(m.entries, func(e modelEntry) bool { return e.job.Name == name })
+		m.cancel(func(r modelRun) bool { return r.job.Name == name })
+	}
+	return known
+}
+
+func (m *model) cancel(which func(modelRun) bool) bool {
+	before := len(m.queue)
+	m.queue = slices.DeleteFunc(m.queue, which)
+	return len(m.queue) < before
+}
+
+func (m *model) execute(name, platform string, on []string) bool {
+	e := m.entry(name)
+	if e == nil {
+		return false
+	}
+	done := false
+	for _, p := range modelTargets(e.job, on) {
+		if (platform == "" || p == platform) && !m.dropped(p) {
+			m.request(e.job, p, true)
+			done = true
+		}
+	}
+	return done
+}
+
+func (m *model) reschedule(name string, t time.Time, plan *job.Plan) bool {
+	e := m.entry(name)
+	if e == nil {
+		return false
+	}
+	e.next = t
+	if plan != nil {
+		e.plan = *plan
+	}
+	return true
+}
+
+func (m *model) due(now time.Time, on func(job.Job) []string) {
+	var names []string
+	sorted := slices.SortedFunc(slices.Values(m.entries), func(a, b modelEntry) int {
+		return cmp.Or(a.next.Compare(b.next), cmp.Compare(a.job.Name, b.job.Name))
+	})
+	for _, e := range sorted {
+		if !e.next.IsZero() && !e.next.After(now) {
+			names = append(names, e.job.Name)
+		}
+	}
+	for _, name := range names {
+		e := m.entry(name)
+		e.next = modelNext(e.plan, e.next, now)
+		for _, p := range modelTargets(e.job, on(e.job)) {
+			if m.queued(name, p) < 0 && !slices.ContainsFunc(m.building, func(b modelBuild) bool {
+				return b.run.job.Name == name && b.run.platform == p
+			}) {
+				m.request(e.job, p, false)
+			}
+		}
+	}
+}
+
+// ready is the index of the run that a worker gets, -1 for none.
+func (m *model) ready(now time.Time, platform string) int {
+	best := -1
+	for i, r := range m.queue {
+		if r.platform != platform || r.after.After(now) {
+			continue
+		}
+		if best < 0 || !r.after.IsZero() &&
+			(m.queue[best].after.IsZero() || r.after.Before(m.queue[best].after) ||
+				r.after.Equal(m.queue[best].after) && r.id < m.queue[best].id) {
+			best = i
+		}
+	}
+	if p := m.platform(platform); p == nil || p.dropped {
+		return -1
+	}
+	return best
+}
+
+func (m *model) handOut(now time.Time, platform string, id uuid.UUID) bool {
+	i := m.ready(now, platform)
+	if i >= 0 {
+		m.building = append(m.building, modelBuild{id, m.queue[i]})
+		m.queue = slices.Delete(m.queue, i, i+1)
+	}
+	return i >= 0
+}
+
+func (m *model) finish(now time.Time, end schedule.End) bool {
+	i := slices.IndexFunc(m.building, func(b modelBuild) bool { return b.uuid == end.UUID })
+	if i < 0 {
+		return false
+	}
+	run := m.building[i].run
+	m.building = slices.Delete(m.building, i, i+1)
+	if end.Upload {
+		m.outbox = append(m.outbox, end.UUID)
+	}
+	e := m.entry(run.job.Name)
+	if e == nil {
+		return true
+	}
+	e.last = end.UUID
+	fits := e.job.Platform == "" || e.job.Platform == run.platform
+	if !end.Result.Infrastructure() || !fits || m.queued(run.job.Name, run.platform) >= 0 {
+		return true
+	}
+	run.job, run.after = e.job, time.Time{}
+	if !end.Uncounted {
+		run.tries++
+		run.after = now.Add([]time.Duration{5 * time.Second, 20 * time.Second, 0}[run.tries-1])
+	}
+	if run.tries < 3 {
+		m.queue = slices.Insert(m.queue, 0, run)
+	}
+	return true
+}
+
+// nextDue is when time alone changes something.
+func (m *model) nextDue(now time.Time) (next time.Time) {
+	consider := func(t time.Time) {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	for _, e := range m.entries {
+		consider(e.next)
+	}
+	for _, r := range m.queue {
+		if r.after.After(now) && !m.dropped(r.platform) {
+			consider(r.after)
+		}
+	}
+	return next
+}
+
+// describe writes the model down in the words of describe below.
+func (m *model) describe(now time.Time) string {
+	var b strings.Builder
+	for _, e := range slices.SortedFunc(slices.Values(m.entries), func(a, b modelEntry) int { return cmp.Compare(a.job.Name, b.job.Name) }) {
+		fmt.Fprintf(&b, "entry %v %v next %v last %v\n", e.job, e.plan, e.next, e.last)
+	}
+	for _, p := range slices.SortedFunc(slices.Values(m.platforms), func(a, b modelPlatform) int { return cmp.Compare(a.name, b.name) }) {
+		fmt.Fprintf(&b, "platform %s dropped %v ready %v\n", p.name, p.dropped, m.ready(now, p.name) >= 0)
+		runs := slices.DeleteFunc(slices.Clone(m.queue), func(r modelRun) bool { return r.platform != p.name })
+		slices.SortStableFunc(runs, func(a, b modelRun) int {
+			switch {
+			case a.after.IsZero() && b.after.IsZero():
+				return 0
+			case a.after.IsZero():
+				return 1
+			case b.after.IsZero():
+				return -1
+			}
+			return cmp.Or(a.after.Compare(b.after), cmp.Compare(a.id, b.id))
+		})
+		for _, r := range runs {
+			fmt.Fprintf(&b, "  run %d %v tries %d after %v\n", r.id, r.job, r.tries, r.after)
+		}
+	}
+	for _, r := range slices.SortedFunc(slices.Values(m.building), func(a, b modelBuild) int { return cmp.Compare(a.uuid.String(), b.uuid.String()) }) {
+		fmt.Fprintf(&b, "building %v run %d %v on %s tries %d\n", r.uuid, r.run.id, r.run.job, r.run.platform, r.run.tries)
+	}
+	for _, id := range m.outbox {
+		fmt.Fprintf(&b, "outbox %v\n", id)
+	}
+	fmt.Fprintf(&b, "next due %v\n", m.nextDue(now))
+	return b.String()
+}
+
+// describe writes down what a state shows to its users.
+func describe(s *schedule.State, now time.Time) string {
+	var b strings.Builder
+	for _, e := range slices.SortedFunc(s.Entries(), func(a, b *schedule.Entry) int { return cmp.Compare(a.Job.Name, b.Job.Name) }) {
+		var last uuid.UUID
+		if e.Last != nil {
+			last = e.Last.UUID
+		}
+		fmt.Fprintf(&b, "entry %v %v next %v last %v\n", e.Job, e.Plan, e.Next, last)
+	}
+	for _, p := range s.Platforms() {
+		fmt.Fprintf(&b, "platform %s dropped %v ready %v\n", p.Name, p.Dropped, s.Ready(p.Name, now))
+		for run := range s.Queue(p.Name) {
+			fmt.Fprintf(&b, "  run %d %v tries %d after %v\n", run.ID, run.Job, run.Tries, run.After)
+		}
+	}
+	for _, r := range slices.SortedFunc(s.Buildings(), func(a, b *schedule.Building) int { return cmp.Compare(a.UUID.String(), b.UUID.String()) }) {
+		fmt.Fprintf(&b, "building %v run %d %v on %s tries %d\n", r.UUID, r.Run.ID, r.Run.Job, r.Run.Platform, r.Try-1)
+	}
+	for id := range s.Outbox() {
+		fmt.Fprintf(&b, "outbox %v\n", id)
+	}
+	next, _ := s.NextDue(now)
+	fmt.Fprintf(&b, "next due %v\n", next)
+	return b.String()
+}
