@@ -15,6 +15,9 @@ import (
 // of descriptors does not spin.
 const acceptPause = 100 * time.Millisecond
 
+// farewell is what a session has to end by itself when the server does.
+const farewell = 2 * time.Second
+
 // accept starts a session for each connection until ctx is done. No error of a
 // connection, or of accept itself, ends it: EMFILE passes when sessions end.
 func (s *Server) accept(ctx context.Context, l net.Listener) error {
@@ -52,6 +55,15 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 	}
 	conn := wire.NewConn(nc, s.budget)
 	defer conn.Close()
+	ended := make(chan struct{})
+	defer close(ended)
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(farewell):
+			conn.Close()
+		case <-ended:
+		}
+	})()
 	peer, err := wire.Accept(ctx, conn, wire.Welcome{
 		Program:      s.Program,
 		Capabilities: []string{wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild},
