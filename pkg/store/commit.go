@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,11 +54,12 @@ func (d *Draft) commit(b job.Build) (job.Build, error) {
 		d.store.fsys.Remove(name + ".tmp") //nolint:errcheck // the first error is the one to report; a leftover is overwritten
 		return job.Build{}, err
 	}
-	// Everything that the record names is durable: now it may get its name.
+	// Everything that the record names is durable: now it may get its name. From
+	// here on, whatever is returned, it may have it.
+	d.renamed = true
 	if err := d.store.fsys.Rename(name+".tmp", name); err != nil {
 		return job.Build{}, err
 	}
-	d.renamed = true
 	if err := d.store.fsys.SyncDir(d.dir); err != nil {
 		return job.Build{}, err
 	}
@@ -132,7 +134,8 @@ func (d *Draft) Abandon() error {
 
 // withdraw takes back a record that Commit has named but not acknowledged.
 func (d *Draft) withdraw() error {
-	if err := d.store.fsys.Remove(filepath.Join(d.dir, recordFile)); err != nil {
+	err := d.store.fsys.Remove(filepath.Join(d.dir, recordFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return d.store.fsys.SyncDir(d.dir)

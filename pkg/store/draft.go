@@ -47,7 +47,7 @@ type Draft struct {
 	paths     map[string]bool
 	notes     []string
 	unnoted   int  // notes that were too many
-	renamed   bool // the record has its name
+	renamed   bool // the record may have its name
 	ended     bool
 }
 

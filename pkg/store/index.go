@@ -119,13 +119,14 @@ func instant(ns int64) time.Time {
 type index struct {
 	db   *sql.DB
 	log  zerolog.Logger
-	wake chan struct{} // closed to end the writer
+	wake chan struct{} // holds one element when rows wait; closed to end the writer
 	done chan struct{}
 
 	writing sync.Mutex // one transaction at a time
 
 	mu      sync.Mutex
 	waiting []row
+	closed  bool
 }
 
 func openIndex(name string, log zerolog.Logger) (*index, error) {
@@ -200,6 +201,9 @@ func (x *index) add(r row) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.waiting = append(x.waiting, r)
+	if x.closed {
+		return // the next start finds it
+	}
 	select {
 	case x.wake <- struct{}{}:
 	default:
@@ -281,9 +285,15 @@ func (x *index) remove(ids []uuid.UUID) error {
 	})
 }
 
-// close writes what waits and closes the database. No other method is called
-// meanwhile or afterwards.
+// close writes what waits and closes the database. Closing again does nothing.
 func (x *index) close() error {
+	x.mu.Lock()
+	closed := x.closed
+	x.closed = true
+	x.mu.Unlock()
+	if closed {
+		return nil
+	}
 	close(x.wake)
 	<-x.done
 	return errors.Join(x.flush(), x.db.Close())

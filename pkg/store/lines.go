@@ -13,22 +13,60 @@ import (
 	"github.com/google/uuid"
 )
 
+// maxBundle is the most lines given at once.
+const maxBundle = 1024
+
 // Lines replays the console of a build that has ended, oldest line first, from
-// line number from on, counted from 0. A line is valid until the next one. An
-// error is the last thing given. Memory is constant for our builds; for a result
-// of the reference, which has the newest line first, it is 24 octets per line.
-func (s *Store) Lines(id uuid.UUID, from int64) iter.Seq2[job.Line, error] {
-	return func(yield func(job.Line, error) bool) {
+// line number from on, counted from 0. It gives several consecutive lines at
+// once, at least one, valid until the next ones. An error is the last thing
+// given. Memory is constant for our builds; for a result of the reference, which
+// has the newest line first, it is 24 octets per line.
+func (s *Store) Lines(id uuid.UUID, from int64) iter.Seq2[[]job.Line, error] {
+	return func(yield func([]job.Line, error) bool) {
 		p, err := s.index.find(id)
+		b := bundle{yield: yield}
 		if err == nil && p.origin == ours {
-			err = s.replay(p, from, yield)
+			err = s.replay(p, from, &b)
 		} else if err == nil {
-			err = s.replayResult(p, from, yield)
+			err = s.replayResult(p, from, &b)
 		}
-		if err != nil {
-			yield(job.Line{}, err)
+		if b.flush() && err != nil {
+			yield(nil, err)
 		}
 	}
+}
+
+// bundle gathers lines, so that whoever sends them on sends many at once.
+type bundle struct {
+	yield func([]job.Line, error) bool
+	ended bool // yield wants no more
+	lines []job.Line
+	text  []byte
+}
+
+// add adds a line and says whether to go on.
+func (b *bundle) add(line job.Line) bool {
+	if b.text == nil {
+		b.text = make([]byte, 0, 2*job.MaxLine)
+	}
+	// The text must not move while lines point into it.
+	if len(b.text)+len(line.Data) > cap(b.text) || len(b.lines) == maxBundle {
+		b.flush()
+	}
+	begin := len(b.text)
+	b.text = append(b.text, line.Data...)
+	line.Data = b.text[begin:len(b.text):len(b.text)]
+	b.lines = append(b.lines, line)
+	return !b.ended
+}
+
+// flush gives what is there and says whether to go on.
+func (b *bundle) flush() bool {
+	if !b.ended && len(b.lines) > 0 {
+		b.ended = !b.yield(b.lines, nil)
+	}
+	b.lines, b.text = b.lines[:0], b.text[:0]
+	return !b.ended
 }
 
 // openConsole opens a recorded console, which must be as long as the record says.
@@ -45,8 +83,8 @@ func (s *Store) openConsole(dir string, rec record) (*console.Reader, error) {
 	return r, nil
 }
 
-// replay gives lines to yield; its error is one that yield was not given.
-func (s *Store) replay(p place, from int64, yield func(job.Line, error) bool) error {
+// replay gives the lines of one of our builds.
+func (s *Store) replay(p place, from int64, to *bundle) error {
 	dir := s.dir(p)
 	rec, err := s.readRecord(dir)
 	if err != nil {
@@ -62,10 +100,10 @@ func (s *Store) replay(p place, from int64, yield func(job.Line, error) bool) er
 			return err
 		}
 		var flags job.LineFlags
-		if line.Flags&console.NoNewline != 0 {
+		if line.Flags&job.Unended != 0 {
 			flags = job.Unended
 		}
-		if !yield(job.Line{Delta: line.Delta, Data: line.Data, Flags: flags}, nil) {
+		if !to.add(job.Line{Delta: line.Delta, Data: line.Data, Flags: flags}) {
 			return nil
 		}
 	}
@@ -79,7 +117,7 @@ type extent struct {
 }
 
 // replayResult is replay for a result of the reference.
-func (s *Store) replayResult(p place, from int64, yield func(job.Line, error) bool) error {
+func (s *Store) replayResult(p place, from int64, to *bundle) error {
 	r, err := s.openResult(p)
 	if err != nil {
 		return err
@@ -108,7 +146,7 @@ func (s *Store) replayResult(p place, from int64, yield func(job.Line, error) bo
 				if err != nil {
 					return fmt.Errorf("reading result: %w", err)
 				}
-				if !yield(job.Line{Delta: line.delta, Data: data, Flags: flags}, nil) {
+				if !to.add(job.Line{Delta: line.delta, Data: data, Flags: flags}) {
 					return nil
 				}
 			}
@@ -128,7 +166,7 @@ type window struct {
 	in     io.ReaderAt
 	offset int64
 	data   []byte
-	buffer [2 * job.MaxLine]byte
+	buffer [2 * job.MaxLine]byte // no line's piece is longer than half of it
 }
 
 // slice returns size octets, no more than the buffer has, valid until the next call.

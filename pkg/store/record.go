@@ -100,21 +100,26 @@ func (s *Store) readFile(name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
+// readDurable is readRecord for a record that somebody else may have left there
+// just before the last sync of Commit: nothing may be told of it before that.
+func (s *Store) readDurable(dir string) (record, error) {
+	r, err := s.readRecord(dir)
+	if err != nil {
+		return record{}, err
+	}
+	if err := s.fsys.SyncDir(dir); err != nil {
+		return record{}, fmt.Errorf("syncing record: %w", err)
+	}
+	return r, nil
+}
+
 // Recorded looks for the record of a build that may have been committed shortly
 // before the server died, whose end nobody else knows of. When it is found, it
 // and all that it names is durable. A damaged record is an error.
 func (s *Store) Recorded(jobName string, id uuid.UUID) (job.Build, bool, error) {
-	dir := s.dir(place{ours, directoryName(jobName), id})
-	r, err := s.readRecord(dir)
+	r, err := s.readDurable(s.dir(place{ours, directoryName(jobName), id}))
 	if errors.Is(err, fs.ErrNotExist) {
 		return job.Build{}, false, nil
 	}
-	if err != nil {
-		return job.Build{}, false, err
-	}
-	// The server may have died just before the last sync of Commit.
-	if err := s.fsys.SyncDir(dir); err != nil {
-		return job.Build{}, false, fmt.Errorf("syncing record: %w", err)
-	}
-	return r.build, true, nil
+	return r.build, err == nil, err
 }

@@ -88,7 +88,7 @@ func Open(fsys disk.FS, dir string, log zerolog.Logger) (*Store, error) {
 	return s, nil
 }
 
-// Close writes out the index and closes it.
+// Close writes out the index and closes it. Closing again does nothing.
 func (s *Store) Close() error { return s.index.close() }
 
 func (s *Store) builds() string      { return filepath.Join(s.root, "v1", "builds") }

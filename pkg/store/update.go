@@ -160,7 +160,7 @@ func (u *updater) read(p place) error {
 	)
 	if p.origin == ours {
 		var r record
-		r, err = u.store.readRecord(u.store.dir(p))
+		r, err = u.store.readDurable(u.store.dir(p))
 		b = r.build
 	} else {
 		b, err = u.store.readResult(p, false)
