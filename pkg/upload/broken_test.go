@@ -2,6 +2,7 @@ package upload_test
 
 import (
 	"bufio"
+	"builder/pkg/upload"
 	"fmt"
 	"io"
 	"net"
@@ -10,8 +11,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-
-	"builder/pkg/upload"
 )
 
 // raw is a remote that does to each connection what serve says, after the head of

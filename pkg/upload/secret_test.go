@@ -1,6 +1,7 @@
 package upload_test
 
 import (
+	"builder/pkg/upload"
 	"encoding/base64"
 	"io"
 	"net/http"
@@ -9,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
-
-	"builder/pkg/upload"
 )
 
 var noLog = zerolog.Nop()

@@ -112,7 +112,8 @@ func (o *Outbox) post(ctx context.Context, body *body) error {
 	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusConflict {
 		return nil
 	}
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxText)) //nolint:errcheck // what there is of it will do
+	// What there is of the text will do.
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxText))
 	if to := resp.Header.Get("Location"); to != "" && resp.StatusCode/100 == 3 {
 		text = fmt.Appendf(nil, "redirects are not followed, give the server this upload URL if it is right: %s", to)
 	}
@@ -136,7 +137,7 @@ func newBody(size int64, write func(io.Writer) error, progress func(rest int64))
 	b := &body{PipeReader: r, size: size, rest: size, progress: progress, written: make(chan error, 1)}
 	go func() {
 		err := fill(w, size, write)
-		w.CloseWithError(err) //nolint:errcheck // never fails
+		w.CloseWithError(err)
 		b.written <- err
 	}()
 	return b
@@ -153,7 +154,7 @@ func (b *body) Read(p []byte) (int, error) {
 // finish waits for the goroutine, and returns what was wrong with the content. A
 // request that did not want all of it is nothing wrong.
 func (b *body) finish() error {
-	b.PipeReader.Close()
+	b.CloseWithError(io.ErrClosedPipe)
 	return <-b.written
 }
 

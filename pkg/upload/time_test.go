@@ -1,6 +1,7 @@
 package upload_test
 
 import (
+	"builder/pkg/upload"
 	"context"
 	"errors"
 	"io"
@@ -14,8 +15,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"builder/pkg/upload"
 )
 
 // pipes is a network in memory, so that the clock of synctest can stand still.

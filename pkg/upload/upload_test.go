@@ -1,6 +1,7 @@
 package upload_test
 
 import (
+	"builder/pkg/upload"
 	"bytes"
 	"context"
 	"errors"
@@ -18,8 +19,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
-
-	"builder/pkg/upload"
 )
 
 // quick makes tries follow each other at once.
@@ -123,10 +122,10 @@ func (l *logs) String() string {
 }
 
 // run starts an outbox; stop ends it, and checks that nothing of it is left.
-func run(t *testing.T, url string, b *builds, options ...upload.Option) (o *upload.Outbox, log *logs, stop func()) {
+func run(t *testing.T, url string, b *builds, options ...upload.Option) (o *upload.Outbox, logged *logs, stop func()) {
 	t.Helper()
-	log = newLogs()
-	o, err := upload.New(url, b, zerolog.New(log), options...)
+	logged = newLogs()
+	o, err := upload.New(url, b, zerolog.New(logged), options...)
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -143,7 +142,7 @@ func run(t *testing.T, url string, b *builds, options ...upload.Option) (o *uplo
 		}
 	})
 	t.Cleanup(stop)
-	return o, log, stop
+	return o, logged, stop
 }
 
 // frontend remembers what it was sent, and answers with one status after the
