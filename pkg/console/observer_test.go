@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"builder/pkg/console"
+	"builder/pkg/job"
 )
 
 // seed is printed by tests that draw numbers; CONSOLE_SEED repeats one.
@@ -252,8 +253,13 @@ func TestPartialLine(t *testing.T) {
 	late.ShowPartial()
 	lines, partial, err := late.Next(t.Context())
 	must(t, err)
-	if len(lines) != 2 || partial == nil || len(partial.Data) != console.MaxLine {
-		t.Errorf("late observer: %d lines, partial %v", len(lines), partial != nil)
+	if len(lines) != 2 || partial == nil || len(partial.Data) != console.MaxLine || partial.Flags != job.Partial {
+		t.Fatalf("late observer: %d lines, partial %v", len(lines), partial != nil)
+	}
+	must(t, w.Append(console.Line{Flags: job.Partial, Data: []byte("flagged")}))
+	must(t, w.Flush())
+	if lines, _, err = o.Next(t.Context()); err != nil || len(lines) != 1 || lines[0].Flags != 0 {
+		t.Errorf("a line flagged partial was stored as %v, %v", lines, err)
 	}
 	must(t, w.Close())
 	if _, _, err := o.Next(t.Context()); !errors.Is(err, io.EOF) {
@@ -261,7 +267,7 @@ func TestPartialLine(t *testing.T) {
 	}
 	text, err := os.ReadFile(filepath.Join(dir, console.TextFile))
 	must(t, err)
-	if diff := cmp.Diff("100 %\nnext one\n", string(text)); diff != "" {
+	if diff := cmp.Diff("100 %\nnext one\nflagged\n", string(text)); diff != "" {
 		t.Errorf("the partial line got to the file: %s", diff)
 	}
 }

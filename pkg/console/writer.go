@@ -127,8 +127,8 @@ func (f files) cut(lines, end int64) error {
 
 // Append adds whole lines; their Data may be reused when it returns. They are
 // seen by observers after Flush, or earlier. A line with more than MaxLine octets
-// becomes several, with job.Unended on all but the last. Append takes the place of
-// what SetPartial showed.
+// becomes several, with job.Unended on all but the last; job.Partial is taken off.
+// Append takes the place of what SetPartial showed.
 func (w *Writer) Append(lines ...Line) error {
 	if w.err != nil {
 		return w.err
@@ -149,6 +149,7 @@ func (w *Writer) Append(lines ...Line) error {
 
 func (w *Writer) append(delta time.Duration, flags job.LineFlags, data []byte) error {
 	w.partial = nil
+	flags &^= job.Partial
 	begin := len(w.text)
 	w.text = append(w.text, data...)
 	if flags&job.Unended == 0 {
@@ -166,12 +167,12 @@ func (w *Writer) append(delta time.Duration, flags job.LineFlags, data []byte) e
 	return w.Flush()
 }
 
-// SetPartial sets the line that is being printed and has no end yet; at most
-// MaxLine octets of it are kept. The next Flush shows it to the observers that
+// SetPartial sets the line that is being printed and has no end yet, flagged
+// job.Partial; at most MaxLine octets of it are kept. The next Flush shows it to the observers that
 // ask for it; it never gets to the files. It stands until the next Append.
 func (w *Writer) SetPartial(data []byte, delta time.Duration) {
 	data = data[:min(len(data), MaxLine)]
-	w.partial = &Line{Delta: delta, Flags: job.Unended, Data: append([]byte(nil), data...)}
+	w.partial = &Line{Delta: delta, Flags: job.Partial, Data: append([]byte(nil), data...)}
 }
 
 // Flush writes what was appended to the files and shows it, and the partial line,
@@ -232,8 +233,8 @@ func (w *Writer) Sync() error {
 // left and then the end. After an error it cuts the files to what observers saw,
 // so that a Reader finds a sound console, and returns nil when that worked: the
 // error itself was reported before. How much of that is durable is not known then:
-// Reopen and Sync make it so after a failed write, nothing does after a failed
-// sync. Closing again does nothing.
+// after a failed write Reopen makes it so, after a failed sync nothing does.
+// Closing again does nothing.
 func (w *Writer) Close() error {
 	if w.err == errClosed { //nolint:errorlint // this very value, never wrapped
 		return nil
