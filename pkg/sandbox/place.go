@@ -84,13 +84,11 @@ func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
 	r, err := p.await(ctx, h, &exit)
 	if err != nil {
 		exit.Duration = time.Since(exit.Start)
-		err = fmt.Errorf("%w (%s)", ErrSupervisor, h.discard())
+		err = fmt.Errorf("running script: %w (%s)", ErrSupervisor, h.discard())
 		return exit, errors.Join(err, endConsole(read, copied))
 	}
-	if err := endConsole(read, copied); err != nil {
-		return exit, errors.Join(err, p.release(h, r))
-	}
-	return exit, errors.Join(p.judge(r, &exit, console), p.release(h, r))
+	err = errors.Join(endConsole(read, copied), p.judge(r, &exit, console), p.release(h, r))
+	return exit, err
 }
 
 // await waits for the supervisor's reply, and tells it when ctx ends. A
@@ -125,7 +123,7 @@ func (p *place) release(h *handle, r reply) error {
 		return p.sandbox.give(h)
 	}
 	h.discard()
-	return fmt.Errorf("%w (%d of them)", ErrLeftover, r.Left)
+	return fmt.Errorf("running script: %w (%d of them)", ErrLeftover, r.Left)
 }
 
 // judge makes the Exit out of a reply.
