@@ -72,38 +72,45 @@ func (o *Outbox) deliver(ctx context.Context, l *lane, it *item) {
 	if err == nil {
 		err = o.record(ctx, it.UUID)
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	defer o.wake()
-	switch now := time.Now(); {
+	switch {
 	case err == nil:
-		o.queue.done(l, now)
+		o.change(func(now time.Time) { o.queue.done(l, now) })
 	case ctx.Err() != nil: // nobody's fault
-		o.queue.later(l, now)
+		o.change(func(now time.Time) { o.queue.later(l, now) })
 	default:
-		o.failed(l, it, err, now, log)
+		o.failed(l, it, err, log)
 	}
 }
 
-// failed puts the lane back after a failed try. The lock is held.
-func (o *Outbox) failed(l *lane, it *item, err error, now time.Time, log zerolog.Logger) {
-	it.Tries++
-	it.Err = o.remote.shown(err)
-	why := judge(err)
-	level, delay := zerolog.WarnLevel, o.limits.delay(it.Tries)
+// failed logs a failed try and puts the lane back.
+func (o *Outbox) failed(l *lane, it *item, err error, log zerolog.Logger) {
+	tries, text, why := it.Tries+1, o.remote.shown(err), judge(err)
+	level, delay := zerolog.WarnLevel, o.limits.delay(tries)
 	if why.ofBuild || why.lasting {
 		level = zerolog.ErrorLevel
 	}
 	if why.lasting {
 		delay = o.limits.Longest
 	}
-	log.WithLevel(level).Str("err", it.Err).
+	// Not with the lock held: a log may be slow, and Add never waits.
+	log.WithLevel(level).Str("err", text).
 		Msgf("build not delivered, next try in %s", delay.Round(time.Millisecond))
-	if why.ofBuild {
-		o.queue.aside(l, now.Add(delay), now)
-	} else {
-		o.queue.later(l, now.Add(delay))
-	}
+	o.change(func(now time.Time) {
+		it.Tries, it.Err = tries, text
+		if why.ofBuild {
+			o.queue.aside(l, now.Add(delay), now)
+		} else {
+			o.queue.later(l, now.Add(delay))
+		}
+	})
+}
+
+// change changes the queue.
+func (o *Outbox) change(by func(now time.Time)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	by(time.Now())
+	o.wake()
 }
 
 // delay is drawn from the whole range ("full jitter"): after an outage of the

@@ -31,8 +31,8 @@ import (
 // Source is where builds come from. Its methods are called from several
 // goroutines.
 type Source interface {
-	// Open prepares the result file of a build: its size in octets, and write,
-	// which writes exactly these to a writer, and returns soon after that has
+	// Open prepares the result file of a build: its size in octets, at least 1,
+	// and write, which writes exactly these to a writer, and returns soon after that has
 	// returned an error. Open is called for each try, write at most once for each
 	// Open, and always when there was no error, so it may hold what must be closed.
 	Open(id uuid.UUID) (size int64, write func(io.Writer) error, err error)
