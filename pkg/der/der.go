@@ -104,6 +104,9 @@ const headerMax = 12
 
 // parseHeader reads the header at the start of b.
 func parseHeader(b []byte) (header, error) {
+	if len(b) >= 2 && b[0]&0x1f != 0x1f && b[1] < 0x80 { // by far the most
+		return header{tag: Tag(b[0]&0xe0)<<24 | Tag(b[0]&0x1f), length: int64(b[1]), size: 2}, nil
+	}
 	var h header
 	if len(b) == 0 {
 		return h, ErrTruncated

@@ -33,6 +33,20 @@ func (r *Reader) Fail(err error) {
 // More reports whether an element follows; false after an error.
 func (r *Reader) More() bool { return *r.err == nil && len(r.data) > 0 }
 
+// Count is the number of elements that follow, up to the first that is not one.
+// A list that is counted first is not copied again and again while it grows.
+func (r *Reader) Count() int {
+	n := 0
+	for rest := r.data; *r.err == nil && len(rest) > 0; n++ {
+		h, err := parseHeader(rest)
+		if err != nil || h.length > int64(len(rest)-h.size) {
+			break
+		}
+		rest = rest[h.size+int(h.length):]
+	}
+	return n
+}
+
 // Done fails when something follows. A record that may grow trailing fields in
 // a later version is read without calling Done.
 func (r *Reader) Done() {

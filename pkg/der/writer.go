@@ -107,9 +107,10 @@ func (w *Writer) Int(v int64) {
 	if v < MinInt || v > MaxInt {
 		panic("der: INTEGER out of range")
 	}
-	w.Data = AppendHeader(w.Data, Integer, int64(intSize(v)))
-	for i := intSize(v) - 1; i >= 0; i-- {
-		w.Data = append(w.Data, byte(v>>(8*i)))
+	n := intSize(v)
+	w.Data = append(w.Data, byte(Integer), byte(n))
+	for n--; n >= 0; n-- {
+		w.Data = append(w.Data, byte(v>>(8*n)))
 	}
 }
 

@@ -112,7 +112,11 @@ func decodeBuildStatus(r *der.Reader) BuildStatus {
 
 func decodeLines(in *der.Reader) Message {
 	m := Lines{UUID: job.DecodeUUID(in), From: in.Int()}
-	for lines := in.Enter(der.Sequence); lines.More(); {
+	lines := in.Enter(der.Sequence)
+	if n := lines.Count(); n > 0 {
+		m.Lines = make([]job.Line, 0, n)
+	}
+	for lines.More() {
 		line := lines.Enter(der.Sequence)
 		m.Lines = append(m.Lines, job.Line{
 			Delta: time.Duration(line.Int()), Flags: decodeFlags(&line), Data: line.Octets(),

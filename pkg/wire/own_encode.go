@@ -127,11 +127,13 @@ func (m Lines) encode(w *der.Writer) {
 		w.Int(clampInt(m.From))
 		w.Sequence(func() {
 			for _, line := range m.Lines {
-				w.Sequence(func() {
-					w.Int(clampInt(line.Delta))
-					w.Int(int64(line.Flags))
-					w.Octets(line.Data)
-				})
+				// Not with Sequence: there may be a million of them.
+				delta, flags := clampInt(line.Delta), int64(line.Flags)
+				w.Data = der.AppendHeader(w.Data, der.Sequence,
+					der.IntSize(delta)+der.IntSize(flags)+der.ElementSize(der.UTF8String, int64(len(line.Data))))
+				w.Int(delta)
+				w.Int(flags)
+				w.Octets(line.Data)
 			}
 		})
 	})
