@@ -73,8 +73,8 @@ func Usage(err error) error {
 	return usageError{err}
 }
 
-// Silent is an error that was told already, or needs no telling: exit status 1.
-var Silent = errors.New("")
+// ErrSilent is an error that was told already, or needs no telling: exit status 1.
+var ErrSilent = errors.New("")
 
 // Main runs a command and returns the process's exit status: 0, 1 after an
 // error, 2 after one of the command line. The error goes to standard error.
@@ -87,7 +87,7 @@ func Main(ctx context.Context, root *cobra.Command) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, Silent):
+	case errors.Is(err, ErrSilent):
 		return 1
 	case errors.As(err, &usage):
 		fmt.Fprintf(os.Stderr, "%s: %v\nRun '%s --help' for usage.\n", root.Name(), err, command.CommandPath())

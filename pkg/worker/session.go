@@ -153,7 +153,7 @@ func resultOf(exit sandbox.Exit, err, cause error) (job.Result, error) {
 	case errors.As(err, &console):
 		return job.Result{}, err
 	case errors.As(exit.Cause, &stop), errors.As(cause, &stop) && err != nil:
-		return stop.result, nil
+		return stop.result, nil //nolint:nilerr // what went wrong while stopping is not the result
 	case exit.Cause != nil:
 		return job.Result{}, exit.Cause
 	case err != nil:

@@ -59,7 +59,7 @@ func Run(ctx, drain context.Context, c Config) error {
 		delivered, err := c.connection(ctx, drain)
 		switch {
 		case ctx.Err() != nil || drain.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the connection ended since it was to end
 		case delivered > 0 && !c.Persistent:
 			return nil
 		case errors.Is(err, errFatal):
