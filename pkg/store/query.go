@@ -82,6 +82,8 @@ func (s *Store) List(jobName string, limit int) ([]job.Build, error) {
 	return s.index.newest(jobName, "", limit)
 }
 
+const prefixQuery = "SELECT uuid FROM builds WHERE uuid BETWEEN ? AND ? ORDER BY uuid LIMIT ?"
+
 // find returns where a build lies.
 func (x *index) find(id uuid.UUID) (place, error) {
 	if err := x.flush(); err != nil {
@@ -114,7 +116,7 @@ func (x *index) between(from, to uuid.UUID) ([]uuid.UUID, error) {
 		}
 		found = append(found, uuid.UUID(id))
 		return nil
-	}, "SELECT uuid FROM builds WHERE uuid BETWEEN ? AND ? ORDER BY uuid LIMIT ?", from[:], to[:], few)
+	}, prefixQuery, from[:], to[:], few)
 	return found, err
 }
 

@@ -1,0 +1,29 @@
+package store
+
+import (
+	"database/sql"
+
+	"builder/pkg/job"
+)
+
+// NewestQueries are the queries behind Latest and List, by what they ask for.
+func NewestQueries() map[string]string {
+	ofJob, onPlatform := "job = ?", "platform = ?"
+	return map[string]string{
+		"all":      newestQuery(nil),
+		"job":      newestQuery([]string{ofJob}),
+		"platform": newestQuery([]string{onPlatform}),
+		"both":     newestQuery([]string{ofJob, onPlatform}),
+	}
+}
+
+// PrefixQuery is the query behind Resolve.
+const PrefixQuery = prefixQuery
+
+// Database is the index itself.
+func (s *Store) Database() *sql.DB { return s.index.db }
+
+// AddToIndex adds a build to the index that lies nowhere.
+func (s *Store) AddToIndex(b job.Build) {
+	s.index.add(rowOf(place{ours, directoryName(b.Job), b.UUID}, b))
+}

@@ -1,0 +1,101 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"runtime"
+	"testing"
+	"time"
+
+	"builder/pkg/console"
+	"builder/pkg/disk"
+)
+
+// TestMemory sends much data through a store and looks at what is allocated on the
+// way, which bounds what was held.
+func TestMemory(t *testing.T) {
+	const (
+		size  = 200 << 20
+		limit = 8 << 20
+	)
+	s := open(t, disk.OS{}, t.TempDir())
+	d, err := s.Begin("large", number(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := bytes.Repeat([]byte("x"), 1000)
+	for range 20_000 {
+		if err := d.Console().Append(console.Line{Delta: time.Second, Data: line}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	measure := func(what string, f func() error) {
+		t.Helper()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if err := f(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		runtime.ReadMemStats(&after)
+		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > limit {
+			t.Errorf("%s allocated %d octets, the limit is %d", what, allocated, limit)
+		}
+	}
+	measure("adding", func() error { return d.Add("large", 0o644, &counter{left: size}, size) })
+	measure("committing", func() error {
+		_, err := d.Commit(buildOf("large", 1))
+		return err
+	})
+	measure("exporting", func() error {
+		want, write, err := s.Export(number(1))
+		var out counted
+		if err == nil {
+			err = write(&out)
+		}
+		if int64(out) != want || out < size {
+			t.Errorf("exported %d octets, announced were %d", out, want)
+		}
+		return err
+	})
+	measure("replaying", func() error {
+		count := 0
+		for lines, err := range s.Lines(number(1), 0) {
+			if err != nil {
+				return err
+			}
+			count += len(lines)
+		}
+		if count != 20_000 {
+			return errors.New("lines are missing")
+		}
+		return nil
+	})
+}
+
+// counter is left octets that do not repeat soon.
+type counter struct {
+	left int
+	n    uint64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, io.EOF
+	}
+	p = p[:min(len(p), c.left)]
+	for i := range p {
+		c.n = c.n*6364136223846793005 + 1442695040888963407
+		p[i] = byte(c.n >> 56)
+	}
+	c.left -= len(p)
+	return len(p), nil
+}
+
+// counted counts what is written to it.
+type counted int64
+
+func (c *counted) Write(p []byte) (int, error) {
+	*c += counted(len(p))
+	return len(p), nil
+}
