@@ -45,6 +45,7 @@ type life struct {
 	journal *journal.Journal[*ledger]
 	state   *ledger   // of the owner: the acknowledged one
 	allowed []*ledger // what may be on disk: state is the first
+	between func()    // of the states to be made
 }
 
 func newLife(seed uint64) *life {
@@ -57,7 +58,7 @@ func newLife(seed uint64) *life {
 
 // open opens the journal: what it finds must be allowed, and is certain then.
 func (l *life) open() error {
-	j, state, err := open(l.disk)
+	j, state, err := journal.Open(l.disk, dir, l.empty, journal.Options{SegmentSize: 300})
 	if err != nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func (l *life) step() error {
 	case n == 0:
 		return l.reload()
 	case n < 3:
-		return l.settled(l.journal.Compact())
+		return l.compact()
 	case n == 3:
 		return l.settled(l.journal.Recover())
 	case n == 4:
@@ -117,6 +118,34 @@ func (l *life) step() error {
 	default:
 		return l.append(l.batch())
 	}
+}
+
+// compact compacts, and appends a batch while the snapshot is being written.
+func (l *life) compact() error {
+	var beside error
+	ran := false
+	l.between = func() {
+		ran = true
+		l.allowed = []*ledger{l.state} // there is a new segment
+		beside = l.append(l.batch())
+	}
+	err := l.journal.Compact()
+	l.between = nil
+	switch {
+	case beside != nil:
+		return beside
+	case ran && !ended(err):
+		return nil
+	default:
+		return l.settled(err)
+	}
+}
+
+// empty makes the states of the journal.
+func (l *life) empty() *ledger {
+	state := newLedger()
+	state.between = l.between
+	return state
 }
 
 // settled takes the result of what ends all doubt when it succeeds. That it does
@@ -313,7 +342,7 @@ func isFault(err error) bool {
 
 // TestRefusedStaysAway: a batch that was refused does not come back.
 func TestRefusedStaysAway(t *testing.T) {
-	for _, seed := range seeds(t, 50) {
+	for _, seed := range seeds(t, 1000) {
 		l := newLife(seed)
 		if err := l.run(0); err != nil {
 			t.Fatal(err)
@@ -333,9 +362,10 @@ func TestRefusedStaysAway(t *testing.T) {
 }
 
 // TestFoundIsDurable: what a new process has found after the one before was
-// killed in any operation is still there when the power is cut then.
+// killed in any operation is still there when the power is cut then, with what
+// it may have appended.
 func TestFoundIsDurable(t *testing.T) {
-	for _, seed := range seeds(t, 50) {
+	for _, seed := range seeds(t, 100) {
 		for n, more := 1, true; more; n++ {
 			l := newLife(seed)
 			l.end(n, false)
@@ -351,6 +381,11 @@ func TestFoundIsDurable(t *testing.T) {
 			if err := l.run(0); err != nil {
 				t.Fatalf("seed %d, operation %d: %v", seed, n, err)
 			}
+			if seed%2 == 0 {
+				if err := l.append(l.batch()); err != nil {
+					t.Fatal(err)
+				}
+			}
 			l.restart(true)
 			if err := l.run(0); err != nil {
 				t.Fatalf("seed %d, operation %d, then power cut: %v", seed, n, err)
@@ -362,7 +397,7 @@ func TestFoundIsDurable(t *testing.T) {
 // TestRotationFails: when it is not certain whether a new segment will be found,
 // nothing is appended to the present one.
 func TestRotationFails(t *testing.T) {
-	for _, seed := range seeds(t, 50) {
+	for _, seed := range seeds(t, 300) {
 		l := newLife(seed)
 		if err := l.run(0); err != nil {
 			t.Fatal(err)

@@ -55,7 +55,7 @@ func TestReopen(t *testing.T) {
 }
 
 func TestAppendRefusesWhatIsTooLarge(t *testing.T) {
-	j, _, err := journal.Open(disktest.New(1), dir, newBlob, journal.Options{})
+	j, _, err := journal.Open(disk.OS{}, t.TempDir(), newBlob, journal.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

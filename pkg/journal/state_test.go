@@ -14,8 +14,9 @@ import (
 // ledger is a small state: what is set, and a sum over all records that depends
 // on their order.
 type ledger struct {
-	values map[string]string
-	sum    uint32
+	values  map[string]string
+	sum     uint32
+	between func() // when not nil, called in the middle of a snapshot
 }
 
 func newLedger() *ledger { return &ledger{values: map[string]string{}} }
@@ -48,6 +49,9 @@ func (l *ledger) Snapshot() iter.Seq[[]byte] {
 				return
 			}
 		}
+		if l.between != nil {
+			l.between()
+		}
 		yield(fmt.Appendf(nil, "sum %d", l.sum))
 	}
 }
@@ -58,7 +62,7 @@ func (l *ledger) String() string {
 
 // after is the state after one more batch.
 func (l *ledger) after(batch [][]byte) *ledger {
-	next := &ledger{maps.Clone(l.values), l.sum}
+	next := &ledger{values: maps.Clone(l.values), sum: l.sum}
 	for _, record := range batch {
 		if err := next.Apply(record); err != nil {
 			panic(err)
