@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -152,8 +153,8 @@ func TestConsoleOfOneLongLine(t *testing.T) {
 	}
 }
 
-// TestConsoleIsWhole has the build end right after a burst of output, while its
-// reader is slow: everything must come, though its end of the pipe is not waited for.
+// TestConsoleIsWhole has the build end right after a burst of output: everything
+// must come, though the end of the pipe is not waited for.
 func TestConsoleIsWhole(t *testing.T) {
 	p := newPlain(t)
 	for range 20 {
@@ -161,6 +162,37 @@ func TestConsoleIsWhole(t *testing.T) {
 		if len(console) != 60004 {
 			t.Fatalf("%d octets came", len(console))
 		}
+	}
+}
+
+// writerFunc is a function as a writer.
+type writerFunc func(p []byte) (int, error)
+
+func (w writerFunc) Write(p []byte) (int, error) { return w(p) }
+
+// TestConsoleHeldByOthers gives the write end of the console to a process that is
+// not of the build (this one), which keeps it: Run must not wait for its end.
+func TestConsoleHeldByOthers(t *testing.T) {
+	held := filepath.Join(t.TempDir(), "held")
+	script := "echo $$; until [ -e " + held + " ]; do sleep 0.01; done; echo end"
+	place := prepare(t, newPlain(t), sandbox.Spec{Script: []byte(script)})
+	var console bytes.Buffer
+	exit, err := place.Run(t.Context(), writerFunc(func(p []byte) (int, error) {
+		if console.Len() == 0 {
+			pid := pids(t, string(p))[0]
+			f, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/1", pid), os.O_WRONLY, 0)
+			if err != nil {
+				return 0, err
+			}
+			t.Cleanup(func() { f.Close() })
+			if err := os.WriteFile(held, nil, 0o644); err != nil {
+				return 0, err
+			}
+		}
+		return console.Write(p)
+	}))
+	if err != nil || exit.Code != 0 || !strings.HasSuffix(console.String(), "\nend\n") {
+		t.Errorf("exit %+v, console %q, error %v", exit, console.String(), err)
 	}
 }
 
