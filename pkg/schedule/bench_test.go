@@ -96,7 +96,15 @@ func TestMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	s := filled(t, n)
+	s := schedule.New()
+	for i := range n {
+		must(t, s, schedule.RestoredEntry{Entry: &schedule.Entry{
+			Job:  script(fmt.Sprintf("job-%06d", i), "p"),
+			Plan: job.Plan{Period: job.Daily},
+			Next: start.Add(time.Duration(i) * time.Second),
+			Last: &schedule.Ended{UUID: newUUID(), Finished: start},
+		}})
+	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	each := int64(after.HeapAlloc-before.HeapAlloc) / n

@@ -272,16 +272,17 @@ func oracle(f fields, zone *time.Location, from, to time.Time) []time.Time {
 		}
 		return found
 	}
-	days := map[string]bool{}
+	day := func(w time.Time) int64 { return w.Unix() / (24 * 3600) }
+	days := map[int64]bool{}
 	for _, w := range clock {
-		days[w.Format(time.DateOnly)] = true
+		days[day(w)] = true
 	}
 	first := 0 // the first minute that shows w or later
 	for w := clock[0]; w.Before(clock[len(clock)-1]); w = w.Add(time.Minute) {
 		for clock[first].Before(w) {
 			first++
 		}
-		if f.matches(w) && days[w.Format(time.DateOnly)] {
+		if f.matches(w) && days[day(w)] {
 			found = append(found, at(first))
 		}
 	}

@@ -300,7 +300,7 @@ func (m *model) nextDue(now time.Time) (next time.Time) {
 func (m *model) describe(now time.Time) string {
 	var b strings.Builder
 	for _, e := range slices.SortedFunc(slices.Values(m.entries), func(a, b modelEntry) int { return cmp.Compare(a.job.Name, b.job.Name) }) {
-		fmt.Fprintf(&b, "entry %v %v next %v last %v\n", e.job, e.plan, e.next, e.last)
+		fmt.Fprintf(&b, "entry %s %v next %v last %v\n", words(e.job), e.plan, e.next, e.last)
 	}
 	for _, p := range slices.SortedFunc(slices.Values(m.platforms), func(a, b modelPlatform) int { return cmp.Compare(a.name, b.name) }) {
 		fmt.Fprintf(&b, "platform %s dropped %v ready %v\n", p.name, p.dropped, m.ready(now, p.name) >= 0)
@@ -317,11 +317,11 @@ func (m *model) describe(now time.Time) string {
 			return cmp.Or(a.after.Compare(b.after), cmp.Compare(a.id, b.id))
 		})
 		for _, r := range runs {
-			fmt.Fprintf(&b, "  run %d %v tries %d after %v\n", r.id, r.job, r.tries, r.after)
+			fmt.Fprintf(&b, "  run %d %s tries %d after %v\n", r.id, words(r.job), r.tries, r.after)
 		}
 	}
 	for _, r := range slices.SortedFunc(slices.Values(m.building), func(a, b modelBuild) int { return cmp.Compare(a.uuid.String(), b.uuid.String()) }) {
-		fmt.Fprintf(&b, "building %v run %d %v on %s tries %d\n", r.uuid, r.run.id, r.run.job, r.run.platform, r.run.tries)
+		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d\n", r.uuid, r.run.id, words(r.run.job), r.run.platform, r.run.tries)
 	}
 	for _, id := range m.outbox {
 		fmt.Fprintf(&b, "outbox %v\n", id)
@@ -338,16 +338,16 @@ func describe(s *schedule.State, now time.Time) string {
 		if e.Last != nil {
 			last = e.Last.UUID
 		}
-		fmt.Fprintf(&b, "entry %v %v next %v last %v\n", e.Job, e.Plan, e.Next, last)
+		fmt.Fprintf(&b, "entry %s %v next %v last %v\n", words(e.Job), e.Plan, e.Next, last)
 	}
 	for _, p := range s.Platforms() {
 		fmt.Fprintf(&b, "platform %s dropped %v ready %v\n", p.Name, p.Dropped, s.Ready(p.Name, now))
 		for run := range s.Queue(p.Name) {
-			fmt.Fprintf(&b, "  run %d %v tries %d after %v\n", run.ID, run.Job, run.Tries, run.After)
+			fmt.Fprintf(&b, "  run %d %s tries %d after %v\n", run.ID, words(run.Job), run.Tries, run.After)
 		}
 	}
 	for _, r := range slices.SortedFunc(s.Buildings(), func(a, b *schedule.Building) int { return cmp.Compare(a.UUID.String(), b.UUID.String()) }) {
-		fmt.Fprintf(&b, "building %v run %d %v on %s tries %d\n", r.UUID, r.Run.ID, r.Run.Job, r.Run.Platform, r.Try-1)
+		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d\n", r.UUID, r.Run.ID, words(r.Run.Job), r.Run.Platform, r.Try-1)
 	}
 	for id := range s.Outbox() {
 		fmt.Fprintf(&b, "outbox %v\n", id)
@@ -355,4 +355,8 @@ func describe(s *schedule.State, now time.Time) string {
 	next, _ := s.NextDue(now)
 	fmt.Fprintf(&b, "next due %v\n", next)
 	return b.String()
+}
+
+func words(j job.Job) string {
+	return strings.Join([]string{j.Name, j.Platform, j.Script.String()[:8], j.Template, fmt.Sprint(len(j.Vars))}, "|")
 }

@@ -33,11 +33,11 @@ func newSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// walks is how many random walks are made: 5, or BUILDER_WALKS.
+// walks is how many random walks are made: 4, or BUILDER_WALKS.
 func walks(t *testing.T) int {
 	text := os.Getenv("BUILDER_WALKS")
 	if text == "" {
-		return 5
+		return 4
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -72,7 +72,7 @@ func TestRandomWalk(t *testing.T) {
 			Rand: rand.New(rand.NewPCG(seed, uint64(i))), t: t, now: start,
 			state: schedule.New(), copy: schedule.New(), model: &model{}, counts: counts,
 		}
-		for step := range 600 {
+		for step := range 500 {
 			what := w.step()
 			want, got := w.model.describe(w.now), describe(w.state, w.now)
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -312,7 +312,8 @@ func (w *walker) finish() bool {
 	// Mostly one of the last: the others have ended.
 	i := max(0, len(w.uuids)-1-w.IntN(6))
 	results := []job.Result{
-		{Kind: job.Exited}, {Kind: job.Exited, Code: 3},
+		{Kind: job.Exited},
+		{Kind: job.Exited, Code: 3},
 		job.Failure(job.Timeout, "ran longer than 1h"),
 		job.Failure(job.WorkerLost, "the worker went away"),
 		job.Failure(job.NoSandbox, "no jail"),
