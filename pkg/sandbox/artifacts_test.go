@@ -1,7 +1,6 @@
 package sandbox_test
 
 import (
-	"builder/pkg/sandbox"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"builder/pkg/sandbox"
 
 	"github.com/google/go-cmp/cmp"
 )

@@ -1,12 +1,13 @@
 package sandbox_test
 
 import (
-	"builder/pkg/sandbox"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"builder/pkg/sandbox"
 )
 
 // BenchmarkBuild is a whole trivial build, beside the least that one can do.

@@ -1,7 +1,6 @@
 package sandbox_test
 
 import (
-	"builder/pkg/sandbox"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"builder/pkg/sandbox"
 )
 
 // children are the direct children of a process, zombies too.

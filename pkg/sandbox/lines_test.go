@@ -1,7 +1,6 @@
 package sandbox_test
 
 import (
-	"builder/pkg/sandbox"
 	"bytes"
 	"errors"
 	"math/rand/v2"
@@ -9,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"builder/pkg/sandbox"
 
 	"github.com/google/go-cmp/cmp"
 )

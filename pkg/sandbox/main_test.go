@@ -1,7 +1,6 @@
 package sandbox_test
 
 import (
-	"builder/pkg/sandbox"
 	"bytes"
 	"context"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"builder/pkg/sandbox"
 )
 
 // TestMain lets the test binary be what it tests: a supervisor, or (see

@@ -1,10 +1,11 @@
 package sandbox_test
 
 import (
-	"builder/pkg/sandbox"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"builder/pkg/sandbox"
 )
 
 // TestDestroy has builds leave what is hard to remove. newPlain and prepare

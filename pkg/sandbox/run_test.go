@@ -1,7 +1,6 @@
 package sandbox_test
 
 import (
-	"builder/pkg/sandbox"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"builder/pkg/sandbox"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
