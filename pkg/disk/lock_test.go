@@ -1,7 +1,6 @@
 package disk_test
 
 import (
-	"builder/pkg/disk"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"builder/pkg/disk"
 )
 
 func TestLock(t *testing.T) {

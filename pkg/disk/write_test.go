@@ -1,8 +1,6 @@
 package disk_test
 
 import (
-	"builder/pkg/disk"
-	"builder/pkg/disk/disktest"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +9,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"builder/pkg/disk"
+	"builder/pkg/disk/disktest"
 )
 
 func write(fsys disk.FS, name, text string) error {

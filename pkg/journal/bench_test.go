@@ -1,11 +1,12 @@
 package journal_test
 
 import (
-	"builder/pkg/disk"
-	"builder/pkg/journal"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"builder/pkg/disk"
+	"builder/pkg/journal"
 )
 
 // BenchmarkAppend appends small records to the real disk of the temporary

@@ -1,10 +1,11 @@
 package journal
 
 import (
-	"builder/pkg/disk"
 	"bytes"
 	"fmt"
 	"io"
+
+	"builder/pkg/disk"
 )
 
 // chunkSize is from which size on the records of a snapshot are written.

@@ -1,9 +1,6 @@
 package journal_test
 
 import (
-	"builder/pkg/disk"
-	"builder/pkg/disk/disktest"
-	"builder/pkg/journal"
 	"bytes"
 	"errors"
 	"fmt"
@@ -13,6 +10,10 @@ import (
 	"reflect"
 	"syscall"
 	"testing"
+
+	"builder/pkg/disk"
+	"builder/pkg/disk/disktest"
+	"builder/pkg/journal"
 
 	"github.com/google/go-cmp/cmp"
 )

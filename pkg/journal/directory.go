@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"builder/pkg/disk"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"builder/pkg/disk"
 )
 
 // directory is the files of a journal.

@@ -1,12 +1,13 @@
 package journal_test
 
 import (
-	"builder/pkg/journal"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"runtime"
 	"testing"
+
+	"builder/pkg/journal"
 
 	"github.com/google/go-cmp/cmp"
 )

@@ -76,12 +76,13 @@
 package journal
 
 import (
-	"builder/pkg/disk"
 	"errors"
 	"fmt"
 	"iter"
 	"os"
 	"sync"
+
+	"builder/pkg/disk"
 )
 
 // ErrUnknown says that a batch could neither be made durable nor be removed: it

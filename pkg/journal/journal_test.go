@@ -1,9 +1,6 @@
 package journal_test
 
 import (
-	"builder/pkg/disk"
-	"builder/pkg/disk/disktest"
-	"builder/pkg/journal"
 	"bytes"
 	"errors"
 	"fmt"
@@ -12,6 +9,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"builder/pkg/disk"
+	"builder/pkg/disk/disktest"
+	"builder/pkg/journal"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -256,7 +257,7 @@ func TestApplyErrorIsDamage(t *testing.T) {
 		t.Fatalf("%v, want a DamageError", err)
 	}
 	const second = 48 + 20 + 4 + 7
-	if damage.Offset != second || !strings.Contains(err.Error(), `unknown record "nonsense"`) {
-		t.Errorf("%v, want offset %d and the record", err, second)
+	if damage.Offset != second || !strings.Contains(err.Error(), `unknown record "nonsense"`) || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("%v, want offset %d, the record, and what to do", err, second)
 	}
 }

@@ -1,10 +1,11 @@
 package journal
 
 import (
-	"builder/pkg/disk"
 	"errors"
 	"fmt"
 	"io"
+
+	"builder/pkg/disk"
 )
 
 // position is a place in the journal: behind the batch seq, which ends at the

@@ -1,9 +1,10 @@
 package journal
 
 import (
-	"builder/pkg/disk"
 	"io"
 	"os"
+
+	"builder/pkg/disk"
 )
 
 // segment is the one that batches are appended to.

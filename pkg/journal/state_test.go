@@ -1,14 +1,15 @@
 package journal_test
 
 import (
-	"builder/pkg/disk"
-	"builder/pkg/journal"
 	"fmt"
 	"hash/crc32"
 	"iter"
 	"maps"
 	"slices"
 	"strings"
+
+	"builder/pkg/disk"
+	"builder/pkg/journal"
 )
 
 // ledger is a small state: what is set, and a sum over all records that depends

@@ -1,8 +1,6 @@
 package disktest_test
 
 import (
-	"builder/pkg/disk"
-	"builder/pkg/disk/disktest"
 	"fmt"
 	"io"
 	"maps"
@@ -12,6 +10,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"builder/pkg/disk"
+	"builder/pkg/disk/disktest"
 
 	"github.com/google/go-cmp/cmp"
 )

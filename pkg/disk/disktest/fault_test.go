@@ -1,13 +1,14 @@
 package disktest_test
 
 import (
-	"builder/pkg/disk/disktest"
 	"errors"
 	"io/fs"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+
+	"builder/pkg/disk/disktest"
 
 	"github.com/google/go-cmp/cmp"
 )

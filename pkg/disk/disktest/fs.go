@@ -22,7 +22,6 @@
 package disktest
 
 import (
-	"builder/pkg/disk"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -31,6 +30,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"builder/pkg/disk"
 )
 
 // FS is a disk in memory. It begins with an empty root directory; relative

@@ -1,8 +1,6 @@
 package disktest_test
 
 import (
-	"builder/pkg/disk"
-	"builder/pkg/disk/disktest"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +10,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"builder/pkg/disk"
+	"builder/pkg/disk/disktest"
 )
 
 // subject is a file system with its root and the files that are open on it.
