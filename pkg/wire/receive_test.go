@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -200,6 +201,8 @@ func TestReceiveCancelled(t *testing.T) {
 	})
 }
 
+var seed = flag.Uint64("seed", 0, "seed of the random instants; 0 draws one")
+
 // TestReceiveCancelledAnyTime: cancelling at any instant between messages loses
 // none and spoils no later Receive.
 func TestReceiveCancelledAnyTime(t *testing.T) {
@@ -219,9 +222,11 @@ func TestReceiveCancelledAnyTime(t *testing.T) {
 	})
 	defer sender.Wait()
 	defer near.Close()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
+	if *seed == 0 {
+		*seed = rand.Uint64()
+	}
+	t.Logf("repeat with -seed %d", *seed)
+	random := rand.New(rand.NewPCG(*seed, 0))
 	got := 0
 	for tries := 0; got < count; tries++ {
 		ctx, cancel := context.WithCancel(t.Context())
