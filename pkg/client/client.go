@@ -11,12 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/wire"
-
-	"github.com/google/uuid"
 )
 
 // Client is a client of one server. Not safe for concurrent use. Close it.
@@ -259,7 +258,12 @@ func (c *Client) Export(ctx context.Context, what string, out io.Writer) error {
 		return err
 	}
 	return c.ask(ctx, wire.Export{What: what}, func(m wire.Message) error {
+		conn := c.conn
+		defer context.AfterFunc(ctx, func() { conn.Close() })() // a stream heeds no context
 		_, err := io.Copy(out, m.(*wire.ReceivedExec).Data)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return err
 	}, wire.KindExportReply)
 }
@@ -282,7 +286,12 @@ func statusOf(info wire.InfoReply) wire.StatusReply {
 		s.Platforms = append(s.Platforms, p)
 	}
 	for _, name := range info.Dropped {
-		s.Platforms = append(s.Platforms, wire.PlatformStatus{Name: name, Dropped: true})
+		i := slices.IndexFunc(s.Platforms, func(p wire.PlatformStatus) bool { return p.Name == name })
+		if i < 0 {
+			i = len(s.Platforms)
+			s.Platforms = append(s.Platforms, wire.PlatformStatus{Name: name})
+		}
+		s.Platforms[i].Dropped = true
 	}
 	for _, running := range info.Running {
 		s.Building = append(s.Building, wire.BuildStatus{
@@ -309,21 +318,8 @@ func (c *Client) info(ctx context.Context) (wire.InfoReply, error) {
 	return info, err
 }
 
-// newestRunning asks a reference server for the newest build that runs and fits.
-func (c *Client) newestRunning(ctx context.Context, name, platform string) (wire.BuildStatus, error) {
+// running are the builds that a reference server says are running.
+func (c *Client) running(ctx context.Context) ([]wire.BuildStatus, error) {
 	info, err := c.info(ctx)
-	if err != nil {
-		return wire.BuildStatus{}, err
-	}
-	var newest wire.BuildStatus
-	for _, b := range statusOf(info).Building {
-		if (name == "" || b.Job == name) && (platform == "" || b.Platform == platform) &&
-			(newest.UUID == uuid.Nil || b.Started.After(newest.Started)) {
-			newest = b
-		}
-	}
-	if newest.UUID == uuid.Nil {
-		return newest, &RefusedError{"no build runs that fits"}
-	}
-	return newest, nil
+	return statusOf(info).Building, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"builder/pkg/job"
@@ -21,8 +22,11 @@ type Viewer struct {
 	// or not. At the end of a build of a reference server the last line is the
 	// result's text.
 	Line func(job.Line) error
-	// End is given the record of a build that has ended. With again, another try
-	// of its run follows.
+	// Pause is called when the lines that are at hand were given: more may take a
+	// while.
+	Pause func() error
+	// End is given the record of a build that has ended: from a reference server
+	// its names, times and result. With again, another try of its run follows.
 	End func(build job.Build, again bool) error
 }
 
@@ -44,7 +48,7 @@ func (c *Client) Watch(ctx context.Context, target wire.Watch, v Viewer) error {
 				return v.Begin(m.Build)
 			}
 		case wire.Lines:
-			return v.lines(m.Lines)
+			return c.show(v, m.Lines)
 		case wire.Ended:
 			if v.End != nil {
 				return v.End(m.Build, !m.Final)
@@ -54,45 +58,96 @@ func (c *Client) Watch(ctx context.Context, target wire.Watch, v Viewer) error {
 	}, wire.KindWatching, wire.KindLines, wire.KindEnded)
 }
 
-func (v Viewer) lines(lines []job.Line) error {
-	if v.Line == nil {
+// show gives lines to v, and the chance to put them out when none are at hand.
+func (c *Client) show(v Viewer, lines []job.Line) error {
+	if v.Line != nil {
+		for _, line := range lines {
+			if err := v.Line(line); err != nil {
+				return err
+			}
+		}
+	}
+	if v.Pause == nil || c.conn.Buffered() {
 		return nil
 	}
-	for _, line := range lines {
-		if err := v.Line(line); err != nil {
-			return err
-		}
-	}
-	return nil
+	return v.Pause()
 }
 
-// observe watches at a reference server.
+// observe watches at a reference server, which shows the console from its
+// beginning and tells the result's text as the last line.
 func (c *Client) observe(ctx context.Context, target wire.Watch, v Viewer) error {
-	if target.Run != 0 {
-		return &CannotError{"name the run that was asked for, so it can not be followed (use observe-latest)"}
-	}
-	build := wire.BuildStatus{Job: target.What}
-	id, err := uuid.Parse(target.What)
-	if err == nil {
-		build = wire.BuildStatus{UUID: id}
-	} else {
-		name := target.Job
-		if target.What != "" {
-			name = target.What
-		}
-		if build, err = c.newestRunning(ctx, name, target.Platform); err != nil {
-			return err
-		}
+	build, err := c.findRunning(ctx, target)
+	if err != nil {
+		return err
 	}
 	if v.Begin != nil {
 		if err := v.Begin(build); err != nil {
 			return err
 		}
 	}
-	return c.ask(ctx, wire.Observe{UUID: build.UUID}, func(m wire.Message) error {
+	var last job.Line
+	count := int64(0)
+	err = c.ask(ctx, wire.Observe{UUID: build.UUID}, func(m wire.Message) error {
 		out := m.(wire.Output)
-		return v.lines([]job.Line{{Delta: out.Delta, Data: out.Data}})
+		last = job.Line{Delta: out.Delta, Data: append(last.Data[:0], out.Data...)}
+		count++
+		if count <= target.From {
+			return nil
+		}
+		return c.show(v, []job.Line{last})
 	}, wire.KindOutput)
+	if err != nil || v.End == nil {
+		return err
+	}
+	return v.End(job.Build{
+		UUID: build.UUID, Job: build.Job, Platform: build.Platform, Started: build.Started,
+		Finished: build.Started.Add(last.Delta), Result: toldResult(string(last.Data)),
+	}, false)
+}
+
+// findRunning finds the build that is meant among those that a reference server
+// says are running. It may know a uuid that it does not show.
+func (c *Client) findRunning(ctx context.Context, target wire.Watch) (wire.BuildStatus, error) {
+	if target.Run != 0 {
+		return wire.BuildStatus{}, &CannotError{"name the run that was asked for, so it can not be followed (use observe-latest)"}
+	}
+	running, err := c.running(ctx)
+	if err != nil {
+		return wire.BuildStatus{}, err
+	}
+	var newest wire.BuildStatus
+	for _, b := range running {
+		if fits(b, target) && (newest.UUID == uuid.Nil || b.Started.After(newest.Started)) {
+			newest = b
+		}
+	}
+	if newest.UUID != uuid.Nil {
+		return newest, nil
+	}
+	if id, err := uuid.Parse(target.What); err == nil {
+		return wire.BuildStatus{UUID: id}, nil
+	}
+	return newest, &CannotError{"show builds that have ended, and none runs that fits"}
+}
+
+// minPrefix is how much of a uuid must be typed at least.
+const minPrefix = 4
+
+// fits reports whether target names that build.
+func fits(b wire.BuildStatus, target wire.Watch) bool {
+	if what := target.What; what != "" {
+		return b.Job == what || len(what) >= minPrefix && strings.HasPrefix(b.UUID.String(), strings.ToLower(what))
+	}
+	return (target.Job == "" || b.Job == target.Job) && (target.Platform == "" || b.Platform == target.Platform)
+}
+
+// toldResult reads what the reference prints of a result.
+func toldResult(text string) job.Result {
+	var code int64
+	if n, err := fmt.Sscanf(text, "exited %d", &code); n == 1 && err == nil {
+		return job.Result{Kind: job.Exited, Code: code}
+	}
+	return job.Result{Kind: job.Failed, Text: text}
 }
 
 // ErrUnsuccessful says that a build that was watched did not end well.

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"builder/pkg/program"
+
+	"github.com/spf13/cobra"
+)
+
+// arguments wants exactly these; the last may be optional: "[JOB]".
+func arguments(names ...string) cobra.PositionalArgs {
+	least := len(names)
+	if least > 0 && strings.HasPrefix(names[least-1], "[") {
+		least--
+	}
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return program.Usage(fmt.Errorf("%s is missing", strings.Join(names[len(args):least], " and ")))
+		case len(args) > len(names):
+			return program.Usage(fmt.Errorf("unexpected argument %q", args[len(names)]))
+		}
+		return nil
+	}
+}
+
+// usagef is an error of the command line.
+func usagef(format string, args ...any) error {
+	return program.Usage(fmt.Errorf(format, args...))
+}

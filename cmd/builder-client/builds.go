@@ -1,0 +1,50 @@
+package main
+
+import (
+	"text/tabwriter"
+
+	"builder/pkg/client"
+
+	"github.com/spf13/cobra"
+)
+
+func builds(o *options) *cobra.Command {
+	var limit int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "builds [JOB]",
+		Short: "List builds that have ended, the newest first",
+		Example: `  builder-client builds --limit 5
+  builder-client builds nightly --json | jq -r '.[0].uuid'`,
+		Args:              arguments("[JOB]"),
+		ValidArgsFunction: completeJob(o),
+		RunE: o.run(func(cmd *cobra.Command, c *client.Client, args []string) error {
+			if limit <= 0 {
+				return usagef("--limit %d: the number must be positive", limit)
+			}
+			name := ""
+			if len(args) > 0 {
+				if name = args[0]; name == "" {
+					return usagef("JOB is empty")
+				}
+			}
+			list, err := c.Builds(cmd.Context(), name, limit)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), each(list, buildJSON))
+			}
+			t := &table{w: tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)}
+			t.section("Builds", "none", "BUILD", "JOB", "PLATFORM", "STARTED", "TOOK", "RESULT")
+			for _, b := range list {
+				t.row(b.UUID.String(), quoted(b.Job), quoted(b.Platform), clock(b.Started), span(b.Finished.Sub(b.Started)),
+					harmless(b.Result.String()))
+			}
+			return t.close()
+		}),
+	}
+	cmd.Flags().IntVar(&limit, "limit", 50, "`number` of builds at the most; the server gives no more than 10000")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print them as JSON")
+	return cmd
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/wire"
+
+	"github.com/google/uuid"
+)
+
+// The types here are what --json prints; docs/manual/builder-client.md has their
+// fields, which stay. Times are RFC 3339 in UTC, null for none; durations are
+// seconds. Names that are not UTF-8 have U+FFFD for what is not.
+type (
+	statusOut struct {
+		Jobs      []jobOut      `json:"jobs"`
+		Platforms []platformOut `json:"platforms"`
+		Building  []buildingOut `json:"building"`
+	}
+	jobOut struct {
+		Name     string            `json:"name"`
+		Platform string            `json:"platform"`
+		Template string            `json:"template"`
+		Vars     map[string]string `json:"vars"`
+		Script   *contentOut       `json:"script"`
+		Plan     planOut           `json:"plan"`
+		Next     *time.Time        `json:"next"`
+	}
+	contentOut struct {
+		SHA256 string `json:"sha256"`
+		Size   int64  `json:"size"`
+	}
+	planOut struct {
+		Period string  `json:"period"`
+		Every  float64 `json:"every"`
+		Cron   string  `json:"cron"`
+		Zone   string  `json:"zone"`
+	}
+	platformOut struct {
+		Name    string      `json:"name"`
+		Dropped bool        `json:"dropped"`
+		Queue   []runOut    `json:"queue"`
+		Workers []workerOut `json:"workers"`
+	}
+	runOut struct {
+		Run   uint64     `json:"run"`
+		Job   string     `json:"job"`
+		Asked *time.Time `json:"asked"`
+		Tries int        `json:"tries"`
+		After *time.Time `json:"after"`
+	}
+	workerOut struct {
+		Name    string     `json:"name"`
+		Address string     `json:"address"`
+		Since   *time.Time `json:"since"`
+		Build   *uuid.UUID `json:"build"`
+	}
+	buildingOut struct {
+		UUID     uuid.UUID  `json:"uuid"`
+		Job      string     `json:"job"`
+		Platform string     `json:"platform"`
+		Worker   string     `json:"worker"`
+		Run      uint64     `json:"run"`
+		Try      int        `json:"try"`
+		Started  *time.Time `json:"started"`
+	}
+	buildOut struct {
+		buildingOut
+		Finished *time.Time  `json:"finished"`
+		Duration float64     `json:"duration"`
+		Success  bool        `json:"success"`
+		Result   resultOut   `json:"result"`
+		Script   *contentOut `json:"script"`
+	}
+	resultOut struct {
+		Kind  string `json:"kind"`
+		Code  int64  `json:"code"`
+		Cause string `json:"cause"`
+		Text  string `json:"text"`
+	}
+)
+
+func writeJSON(out io.Writer, value any) error {
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(value)
+}
+
+// each converts a list; none becomes an empty one.
+func each[A, B any](list []A, convert func(A) B) []B {
+	out := make([]B, len(list))
+	for i, a := range list {
+		out[i] = convert(a)
+	}
+	return out
+}
+
+func statusJSON(s wire.StatusReply) statusOut {
+	return statusOut{
+		Jobs: each(s.Jobs, jobJSON), Platforms: each(s.Platforms, platformJSON), Building: each(s.Building, buildingJSON),
+	}
+}
+
+func jobJSON(j wire.JobStatus) jobOut {
+	vars := map[string]string{}
+	for _, v := range j.Job.Vars {
+		vars[v.Name] = v.Value
+	}
+	return jobOut{
+		Name: j.Job.Name, Platform: j.Job.Platform, Template: j.Job.Template, Vars: vars,
+		Script: contentJSON(j.Job.Script), Next: instant(j.Next), Plan: planJSON(j.Plan),
+	}
+}
+
+// planJSON tells what counts of a plan, the rest is empty.
+func planJSON(p job.Plan) planOut {
+	out := planOut{Cron: p.Cron, Zone: p.Zone, Every: p.Every.Seconds()}
+	if p.Cron == "" && p.Every == 0 {
+		out.Period = p.Period.String()
+	}
+	return out
+}
+
+func contentJSON(c job.Content) *contentOut {
+	if c.IsZero() {
+		return nil
+	}
+	return &contentOut{SHA256: c.String(), Size: c.Size}
+}
+
+func platformJSON(p wire.PlatformStatus) platformOut {
+	return platformOut{
+		Name: p.Name, Dropped: p.Dropped,
+		Queue: each(p.Queue, func(r job.Run) runOut {
+			return runOut{Run: r.ID, Job: r.Job.Name, Asked: instant(r.Asked), Tries: r.Tries, After: instant(r.After)}
+		}),
+		Workers: each(p.Workers, func(w wire.WorkerStatus) workerOut {
+			out := workerOut{Name: w.Name, Address: w.Address, Since: instant(w.Since)}
+			if w.Build != uuid.Nil {
+				out.Build = &w.Build
+			}
+			return out
+		}),
+	}
+}
+
+func buildingJSON(b wire.BuildStatus) buildingOut {
+	return buildingOut{
+		UUID: b.UUID, Job: b.Job, Platform: b.Platform, Worker: b.Worker, Run: b.Run, Try: b.Try, Started: instant(b.Started),
+	}
+}
+
+func buildJSON(b job.Build) buildOut {
+	return buildOut{
+		buildingOut: buildingOut{
+			UUID: b.UUID, Job: b.Job, Platform: b.Platform, Worker: b.Worker, Run: b.Run, Try: b.Try, Started: instant(b.Started),
+		},
+		Finished: instant(b.Finished), Duration: b.Finished.Sub(b.Started).Seconds(), Success: b.Result.Success(),
+		Result: resultOut{
+			Kind: kindNames[b.Result.Kind], Code: b.Result.Code, Cause: string(b.Result.Cause), Text: b.Result.String(),
+		},
+		Script: contentJSON(b.Script),
+	}
+}
+
+var kindNames = map[job.Kind]string{
+	job.Exited: "exited", job.Signalled: "signalled", job.Stopped: "stopped", job.Failed: "failed",
+}
+
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+
+	"builder/pkg/client"
+	"builder/pkg/program"
+	"builder/pkg/wire"
+
+	"github.com/spf13/cobra"
+)
+
+func observe(o *options) *cobra.Command {
+	var from int64
+	cmd := &cobra.Command{
+		Use:   "observe JOB|UUID",
+		Short: "Show the console of a build and follow it to its end",
+		Long: `Observe shows the console of a job's running build, or replays its last one; or
+that of the build with this uuid, of which a unique beginning is enough.
+
+The console goes to standard output as the build printed it, everything else to
+standard error. Ctrl-C stops watching only. The exit status is 0 when the build
+succeeded and 1 when not.`,
+		Example: `  builder-client observe nightly
+  builder-client observe 3f1c9a --from 1000 > console`,
+		Args:              arguments("JOB or UUID"),
+		ValidArgsFunction: completeJob(o),
+		RunE: o.run(func(cmd *cobra.Command, c *client.Client, args []string) error {
+			switch {
+			case args[0] == "":
+				return usagef("JOB or UUID is empty")
+			case from < 0:
+				return usagef("--from %d: the number must not be negative", from)
+			}
+			return watch(cmd, c, wire.Watch{What: args[0], From: from})
+		}),
+	}
+	cmd.Flags().Int64Var(&from, "from", 0, "skip the first `number` of lines")
+	return cmd
+}
+
+// watch shows a build to its end; its error is silent when the build did not
+// succeed, or when the watching was interrupted.
+func watch(cmd *cobra.Command, c *client.Client, target wire.Watch) error {
+	ctx := cmd.Context()
+	s := newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr())
+	err := c.Watch(ctx, target, s.viewer())
+	switch {
+	case ctx.Err() != nil:
+		if err := s.leave(); err != nil {
+			return err
+		}
+		return program.ErrSilent
+	case err != nil:
+		return errors.Join(s.note("stopped watching"), err)
+	case s.ended == nil || !s.ended.Result.Success():
+		return program.ErrSilent
+	}
+	return nil
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"builder/pkg/client"
+	"builder/pkg/job"
+
+	"github.com/spf13/cobra"
+)
+
+func orbBuild(o *options) *cobra.Command {
+	var when planFlags
+	var update, follow bool
+	cmd := &cobra.Command{
+		Use:   "orb-build NAME PACKAGE",
+		Short: "Schedule reproducible builds of an opam package",
+		Long: `Orb-build adds a job that builds an opam package with orb on each platform for
+which the server has an orb-build template.`,
+		Example: `  builder-client orb-build traceroute traceroute.0.1.0 --period weekly`,
+		Args:    arguments("NAME", "PACKAGE"),
+		RunE: o.run(func(cmd *cobra.Command, c *client.Client, args []string) error {
+			plan, err := when.plan(cmd)
+			if err != nil {
+				return err
+			}
+			if follow && plan.Cron != "" {
+				return usagef("--follow does not go with --cron, which queues nothing at once: use execute --follow")
+			}
+			return submit(cmd, c, submission{job: job.OrbBuild(args[0], args[1]), plan: plan, update: update, follow: follow})
+		}),
+	}
+	when.add(cmd)
+	cmd.Flags().BoolVar(&update, "update", false, "replace definition and plan of a job that exists; its history is kept")
+	cmd.Flags().BoolVar(&follow, "follow", false, "watch the first run that is queued; the exit status tells how it ended")
+	return cmd
+}
