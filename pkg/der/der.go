@@ -75,11 +75,12 @@ func (t Tag) String() string {
 		return "GeneralizedTime"
 	case Sequence:
 		return "SEQUENCE"
+	default:
+		if t.IsContext() {
+			return fmt.Sprintf("[%d]", t.Number())
+		}
+		return fmt.Sprintf("tag 0x%02x/%d", uint32(t>>24), t.Number())
 	}
-	if t.IsContext() {
-		return fmt.Sprintf("[%d]", t.Number())
-	}
-	return fmt.Sprintf("tag 0x%02x/%d", uint32(t>>24), t.Number())
 }
 
 // MinInt and MaxInt bound INTEGERs: the range of the reference's native int.

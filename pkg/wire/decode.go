@@ -76,9 +76,10 @@ func decodeBody(kind Kind, r *der.Reader) Message {
 		return decodeStrict(r, decodeExecute)
 	case KindUndropPlatform:
 		return UndropPlatform{Platform: r.Text()}
+	default:
+		r.Fail(errors.New("unknown or retired message"))
+		return nil
 	}
-	r.Fail(errors.New("unknown or retired message"))
-	return nil
 }
 
 // decodeStrict reads a SEQUENCE in which nothing unknown may follow, as the

@@ -21,7 +21,9 @@ import (
 var ownWelcome = wire.Welcome{Program: "1.0", Capabilities: []string{wire.CapWatch}}
 
 func TestAccept(t *testing.T) {
-	hello := func(role wire.Role, version int64) wire.Message { return wire.ClientHello{Role: role, Version: version} }
+	hello := func(role wire.Role, version int64) wire.Message {
+		return wire.ClientHello{Role: role, Version: version}
+	}
 	introduce := wire.Introduce{Name: "pine", ID: "8f2c"}
 	welcome := ownWelcome
 	welcome.Version = wire.OwnVersion
@@ -32,14 +34,34 @@ func TestAccept(t *testing.T) {
 		answer  []wire.Message
 		refused string // part of the error and of the Failure; the answer is that
 	}{
-		{"a client of 13", []wire.Message{hello(wire.Client, 13)},
-			wire.Peer{Version: 13}, []wire.Message{wire.ServerHello{}}, ""},
-		{"a worker of 5", []wire.Message{hello(wire.Worker, 5)},
-			wire.Peer{Role: wire.Worker, Version: 5}, []wire.Message{wire.ServerHello{}}, ""},
-		{"our client", []wire.Message{hello(wire.Client, 1001), introduce},
-			wire.Peer{Version: 1001, Introduce: introduce}, []wire.Message{welcome}, ""},
-		{"our worker of a later version", []wire.Message{hello(wire.Worker, 1002), introduce},
-			wire.Peer{Role: wire.Worker, Version: 1001, Introduce: introduce}, []wire.Message{welcome}, ""},
+		{
+			"a client of 13",
+			[]wire.Message{hello(wire.Client, 13)},
+			wire.Peer{Version: 13},
+			[]wire.Message{wire.ServerHello{}},
+			"",
+		},
+		{
+			"a worker of 5",
+			[]wire.Message{hello(wire.Worker, 5)},
+			wire.Peer{Role: wire.Worker, Version: 5},
+			[]wire.Message{wire.ServerHello{}},
+			"",
+		},
+		{
+			"our client",
+			[]wire.Message{hello(wire.Client, 1001), introduce},
+			wire.Peer{Version: 1001, Introduce: introduce},
+			[]wire.Message{welcome},
+			"",
+		},
+		{
+			"our worker of a later version",
+			[]wire.Message{hello(wire.Worker, 1002), introduce},
+			wire.Peer{Role: wire.Worker, Version: 1001, Introduce: introduce},
+			[]wire.Message{welcome},
+			"",
+		},
 		{"a client of 12", []wire.Message{hello(wire.Client, 12)}, wire.Peer{}, nil, "a client of protocol version 12"},
 		{"a client of 5", []wire.Message{hello(wire.Client, 5)}, wire.Peer{}, nil, "a client of protocol version 5"},
 		{"a worker of 13", []wire.Message{hello(wire.Worker, 13)}, wire.Peer{}, nil, "a worker of protocol version 13"},
@@ -114,8 +136,8 @@ func TestAcceptSilence(t *testing.T) {
 				near, far := net.Pipe()
 				var peer sync.WaitGroup
 				peer.Go(func() {
-					far.Write(input)         //nolint:errcheck // closed at the end
-					io.Copy(io.Discard, far) //nolint:errcheck // closed at the end
+					far.Write(input)         // closed at the end
+					io.Copy(io.Discard, far) // closed at the end
 				})
 				begun := time.Now()
 				_, err := wire.Accept(t.Context(), wire.NewConn(near, nil), ownWelcome)
@@ -175,7 +197,7 @@ func serve(t *testing.T, handlers ...handler) *server {
 // What scripted servers do.
 var (
 	silent = func(*wire.Conn, *net.TCPConn) {}
-	reset  = func(_ *wire.Conn, raw *net.TCPConn) { raw.SetLinger(0) } //nolint:errcheck // the client tells
+	reset  = func(_ *wire.Conn, raw *net.TCPConn) { raw.SetLinger(0) } // the client tells
 	plain  = func(conn *wire.Conn, _ *net.TCPConn) { conn.Send(wire.ServerHello{}) }
 	greets = func(conn *wire.Conn, _ *net.TCPConn) {
 		conn.Send(wire.Welcome{Version: wire.OwnVersion, Capabilities: []string{wire.CapWatch}})
@@ -263,7 +285,7 @@ func TestDialCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := serve(t, func(_ *wire.Conn, raw *net.TCPConn) {
 		cancel()
-		io.Copy(io.Discard, raw) //nolint:errcheck // until the client goes
+		io.Copy(io.Discard, raw) // until the client goes
 	}, plain)
 	if _, _, err := (wire.Dialer{}).Dial(ctx, s.address); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)

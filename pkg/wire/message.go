@@ -190,21 +190,55 @@ type (
 )
 
 // Kind implements [Message].
-func (JobSchedule) Kind() Kind    { return KindJobSchedule }
-func (JobFinished) Kind() Kind    { return KindJobFinished }    // Kind implements [Message].
-func (Output) Kind() Kind         { return KindOutput }         // Kind implements [Message].
-func (Schedule) Kind() Kind       { return KindSchedule }       // Kind implements [Message].
-func (Info) Kind() Kind           { return KindInfo }           // Kind implements [Message].
-func (InfoReply) Kind() Kind      { return KindInfoReply }      // Kind implements [Message].
-func (Unschedule) Kind() Kind     { return KindUnschedule }     // Kind implements [Message].
-func (Observe) Kind() Kind        { return KindObserve }        // Kind implements [Message].
-func (ScheduleOrb) Kind() Kind    { return KindScheduleOrb }    // Kind implements [Message].
-func (Reschedule) Kind() Kind     { return KindReschedule }     // Kind implements [Message].
-func (ClientHello) Kind() Kind    { return KindClientHello }    // Kind implements [Message].
-func (ServerHello) Kind() Kind    { return KindServerHello }    // Kind implements [Message].
-func (JobRequested) Kind() Kind   { return KindJobRequested }   // Kind implements [Message].
-func (DropPlatform) Kind() Kind   { return KindDropPlatform }   // Kind implements [Message].
-func (Success) Kind() Kind        { return KindSuccess }        // Kind implements [Message].
-func (Failure) Kind() Kind        { return KindFailure }        // Kind implements [Message].
-func (Execute) Kind() Kind        { return KindExecute }        // Kind implements [Message].
-func (UndropPlatform) Kind() Kind { return KindUndropPlatform } // Kind implements [Message].
+func (JobSchedule) Kind() Kind { return KindJobSchedule }
+
+// Kind implements [Message].
+func (JobFinished) Kind() Kind { return KindJobFinished }
+
+// Kind implements [Message].
+func (Output) Kind() Kind { return KindOutput }
+
+// Kind implements [Message].
+func (Schedule) Kind() Kind { return KindSchedule }
+
+// Kind implements [Message].
+func (Info) Kind() Kind { return KindInfo }
+
+// Kind implements [Message].
+func (InfoReply) Kind() Kind { return KindInfoReply }
+
+// Kind implements [Message].
+func (Unschedule) Kind() Kind { return KindUnschedule }
+
+// Kind implements [Message].
+func (Observe) Kind() Kind { return KindObserve }
+
+// Kind implements [Message].
+func (ScheduleOrb) Kind() Kind { return KindScheduleOrb }
+
+// Kind implements [Message].
+func (Reschedule) Kind() Kind { return KindReschedule }
+
+// Kind implements [Message].
+func (ClientHello) Kind() Kind { return KindClientHello }
+
+// Kind implements [Message].
+func (ServerHello) Kind() Kind { return KindServerHello }
+
+// Kind implements [Message].
+func (JobRequested) Kind() Kind { return KindJobRequested }
+
+// Kind implements [Message].
+func (DropPlatform) Kind() Kind { return KindDropPlatform }
+
+// Kind implements [Message].
+func (Success) Kind() Kind { return KindSuccess }
+
+// Kind implements [Message].
+func (Failure) Kind() Kind { return KindFailure }
+
+// Kind implements [Message].
+func (Execute) Kind() Kind { return KindExecute }
+
+// Kind implements [Message].
+func (UndropPlatform) Kind() Kind { return KindUndropPlatform }

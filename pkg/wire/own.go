@@ -164,22 +164,58 @@ type (
 )
 
 // Kind implements [Message].
-func (Welcome) Kind() Kind     { return KindWelcome }
-func (Introduce) Kind() Kind   { return KindIntroduce }   // Kind implements [Message].
-func (Define) Kind() Kind      { return KindDefine }      // Kind implements [Message].
-func (Accepted) Kind() Kind    { return KindAccepted }    // Kind implements [Message].
-func (Status) Kind() Kind      { return KindStatus }      // Kind implements [Message].
-func (StatusReply) Kind() Kind { return KindStatusReply } // Kind implements [Message].
-func (Watch) Kind() Kind       { return KindWatch }       // Kind implements [Message].
-func (Watching) Kind() Kind    { return KindWatching }    // Kind implements [Message].
-func (Lines) Kind() Kind       { return KindLines }       // Kind implements [Message].
-func (Ended) Kind() Kind       { return KindEnded }       // Kind implements [Message].
-func (List) Kind() Kind        { return KindList }        // Kind implements [Message].
-func (ListReply) Kind() Kind   { return KindListReply }   // Kind implements [Message].
-func (Export) Kind() Kind      { return KindExport }      // Kind implements [Message].
-func (ExportReply) Kind() Kind { return KindExportReply } // Kind implements [Message].
-func (Cancel) Kind() Kind      { return KindCancel }      // Kind implements [Message].
-func (Stop) Kind() Kind        { return KindStop }        // Kind implements [Message].
-func (Start) Kind() Kind       { return KindStart }       // Kind implements [Message].
-func (Finish) Kind() Kind      { return KindFinish }      // Kind implements [Message].
-func (Stored) Kind() Kind      { return KindStored }      // Kind implements [Message].
+func (Welcome) Kind() Kind { return KindWelcome }
+
+// Kind implements [Message].
+func (Introduce) Kind() Kind { return KindIntroduce }
+
+// Kind implements [Message].
+func (Define) Kind() Kind { return KindDefine }
+
+// Kind implements [Message].
+func (Accepted) Kind() Kind { return KindAccepted }
+
+// Kind implements [Message].
+func (Status) Kind() Kind { return KindStatus }
+
+// Kind implements [Message].
+func (StatusReply) Kind() Kind { return KindStatusReply }
+
+// Kind implements [Message].
+func (Watch) Kind() Kind { return KindWatch }
+
+// Kind implements [Message].
+func (Watching) Kind() Kind { return KindWatching }
+
+// Kind implements [Message].
+func (Lines) Kind() Kind { return KindLines }
+
+// Kind implements [Message].
+func (Ended) Kind() Kind { return KindEnded }
+
+// Kind implements [Message].
+func (List) Kind() Kind { return KindList }
+
+// Kind implements [Message].
+func (ListReply) Kind() Kind { return KindListReply }
+
+// Kind implements [Message].
+func (Export) Kind() Kind { return KindExport }
+
+// Kind implements [Message].
+func (ExportReply) Kind() Kind { return KindExportReply }
+
+// Kind implements [Message].
+func (Cancel) Kind() Kind { return KindCancel }
+
+// Kind implements [Message].
+func (Stop) Kind() Kind { return KindStop }
+
+// Kind implements [Message].
+func (Start) Kind() Kind { return KindStart }
+
+// Kind implements [Message].
+func (Finish) Kind() Kind { return KindFinish }
+
+// Kind implements [Message].
+func (Stored) Kind() Kind { return KindStored }

@@ -55,9 +55,10 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 		return Start{Build: decodeBuildStatus(&in), Script: in.Octets()}
 	case KindStored:
 		return Stored{UUID: job.DecodeUUID(&in), Refused: in.Text()}
+	default:
+		r.Fail(errors.New("unknown message"))
+		return nil
 	}
-	r.Fail(errors.New("unknown message"))
-	return nil
 }
 
 func decodeAccepted(in *der.Reader) Message {

@@ -175,7 +175,7 @@ func TestReceiveCancelled(t *testing.T) {
 					t.Errorf("with a context that is done: got %v, want %v", err, cause)
 				}
 				cancel()
-				go far.Write(output) //nolint:errcheck // the receiver tells
+				go far.Write(output) // the receiver tells
 				if _, err := conn.Receive(t.Context(), wire.KindOutput); err != nil {
 					t.Errorf("receiving after it: %v", err)
 				}
@@ -188,7 +188,7 @@ func TestReceiveCancelled(t *testing.T) {
 			conn := wire.NewConn(near, nil)
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, cause)
 			defer cancel()
-			go far.Write(output[:12]) //nolint:errcheck // the receiver tells
+			go far.Write(output[:12]) // the receiver tells
 			begun := time.Now()
 			_, err := conn.Receive(ctx, wire.KindOutput)
 			if !errors.Is(err, cause) || time.Since(begun) != time.Second {
@@ -269,7 +269,7 @@ func TestBudget(t *testing.T) {
 	send := func(t *testing.T, group *sync.WaitGroup, budget *wire.Budget, input []byte) *wire.Conn {
 		near, far := net.Pipe()
 		t.Cleanup(func() { near.Close() })
-		group.Go(func() { far.Write(input) }) //nolint:errcheck // the receiver tells
+		group.Go(func() { far.Write(input) }) // the receiver tells
 		return wire.NewConn(near, budget)
 	}
 	t.Run("one after the other", func(t *testing.T) {
