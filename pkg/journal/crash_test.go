@@ -9,7 +9,7 @@ import (
 // then a few times more in the recovery from that.
 func TestPowerCut(t *testing.T) {
 	const steps = 12
-	for _, seed := range seeds(t, 15) {
+	for _, seed := range seeds(t, 10) {
 		whole := newLife(seed)
 		if err := whole.run(steps); err != nil {
 			t.Fatalf("seed %d without an end: %v", seed, err)

@@ -31,7 +31,7 @@ func TestFaults(t *testing.T) {
 		"write and cut off": {{Op: disktest.OpWrite, Err: full}, {Op: disktest.OpTruncate, N: 1, Err: broken}},
 		"sync and cut off":  {{Op: disktest.OpSync, Err: broken}, {Op: disktest.OpTruncate, N: 1, Err: broken}},
 	}
-	all := seeds(t, 3)
+	all := seeds(t, 2)
 	for name, faults := range kinds {
 		t.Run(name, func(t *testing.T) {
 			for _, seed := range all {
