@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -75,8 +74,10 @@ func parseCron(expression, zone string) (*cronSpec, error) {
 	}, nil
 }
 
-// zones keeps those that were loaded, there are some hundred: a day at midnight
-// asks for one many times, and time.LoadLocation reads files.
+// zones keeps those that were loaded, there are some hundred: at midnight one is
+// asked for many times, and time.LoadLocation reads files. They are the one
+// thing here that comes from the machine. They matter to decisions only: what
+// is decided is a time, so events mean the same everywhere.
 var zones sync.Map
 
 // loadZone finds a zone by its IANA name; "" is UTC.
@@ -110,7 +111,7 @@ func (c *cronSpec) next(now time.Time) time.Time {
 	}
 	// Later walls are never at earlier instants, so none before now's matters.
 	for w := c.nextWall(wall(now)); !w.IsZero(); w = c.nextWall(w) {
-		if t, err := c.at(w); err == nil && t.After(now) {
+		if t, exists := c.at(w); exists && t.After(now) {
 			return t
 		}
 	}
@@ -155,27 +156,24 @@ func wall(t time.Time) time.Time {
 	return t.UTC().Add(time.Duration(offset) * time.Second)
 }
 
-// errNoDay: the local calendar has no such day.
-var errNoDay = errors.New("the day was skipped")
-
 // at is the first instant at which a clock shows w or later: if w is skipped,
-// the one after the gap. The error is errNoDay.
-func (c *cronSpec) at(w time.Time) (time.Time, error) {
+// the one after the gap. exists is false when all of w's day is skipped.
+func (c *cronSpec) at(w time.Time) (t time.Time, exists bool) {
 	// No offset is as large as this, so this is earlier.
-	t := w.Add(-48 * time.Hour).In(c.zone)
+	t = w.Add(-48 * time.Hour).In(c.zone)
 	for {
 		_, end := t.ZoneBounds()
 		found := t.Add(w.Sub(wall(t)))
 		if end.IsZero() || found.Before(end) {
-			return found, nil
+			return found, true
 		}
 		gap, after := wall(t).Add(end.Sub(t)), wall(end)
 		if after.After(w) {
 			day := time.Date(w.Year(), w.Month(), w.Day(), 0, 0, 0, 0, time.UTC)
 			if !day.Before(gap) && !day.AddDate(0, 0, 1).After(after) {
-				return time.Time{}, errNoDay
+				return time.Time{}, false
 			}
-			return end, nil
+			return end, true
 		}
 		t = end
 	}

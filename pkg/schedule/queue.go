@@ -112,7 +112,6 @@ func (p *platform) insert(w *waiting, front bool) {
 func (p *platform) extract(w *waiting) {
 	if w.line != nil {
 		p.ready.Remove(w.line)
-		w.line = nil
 		return
 	}
 	i, _ := slices.BinarySearchFunc(p.delayed, w, compareDelayed)
