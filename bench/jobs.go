@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"builder/pkg/client"
+	"builder/pkg/job"
+	"builder/pkg/wire"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const trivial = "#!/bin/sh\necho done\n"
+
+const slots = 2
+
+// jobs measures trivial jobs through two slots.
+func jobs(ctx context.Context, b *bench) ([]figure, error) {
+	n := b.scale(2000)
+	took, err := runJobs(ctx, b, n)
+	if err != nil {
+		return nil, err
+	}
+	floor, err := bareJobs(ctx, b, n)
+	if err != nil {
+		return nil, err
+	}
+	here, bare := perSecond(n, took), perSecond(n, floor)
+	return []figure{{
+		"trivial jobs, 2 slots, jobs/s", fmt.Sprintf("%.0f", here),
+		fmt.Sprintf("%.0f (mkdir, write, exec, rm, 2 synced appends; 2 at a time)", bare),
+		fmt.Sprintf("%.2f", here/bare), ">= 0.5",
+	}, {
+		"the same, to robur's builder", fmt.Sprintf("%.0f", here), "20.8", fmt.Sprintf("%.0f", here/20.8), "",
+	}}, nil
+}
+
+// runJobs queues n jobs, then starts the workers, and takes the time from the
+// start of the first build to the end of the last.
+func runJobs(ctx context.Context, b *bench, n int) (took time.Duration, err error) {
+	s, err := b.startServer(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	c := s.client()
+	defer c.Close() //nolint:errcheck // nothing is lost
+	var last wire.RunRef
+	for i := range n {
+		accepted, err := c.Schedule(ctx, job.Job{Name: "job" + strconv.Itoa(i), Platform: "bench"}, []byte(trivial), job.Plan{Period: job.Never}, false)
+		if err != nil {
+			return 0, err
+		}
+		last = accepted.Runs[0]
+	}
+	stop, err := b.startWorkers(ctx, s, slots)
+	if err != nil {
+		return 0, err
+	}
+	defer stop()
+	if err := c.Watch(ctx, wire.Watch{Run: last.ID, Job: "job" + strconv.Itoa(n-1)}, client.Viewer{}); err != nil {
+		return 0, err
+	}
+	builds, err := c.Builds(ctx, "", n)
+	if err != nil {
+		return 0, err
+	}
+	first, end := builds[0].Started, builds[0].Finished
+	for _, build := range builds {
+		if !build.Result.Success() {
+			return 0, fmt.Errorf("a build %v", build.Result)
+		}
+		if build.Started.Before(first) {
+			first = build.Started
+		}
+		if build.Finished.After(end) {
+			end = build.Finished
+		}
+	}
+	return end.Sub(first), nil
+}
+
+// bareJobs is the floor.
+func bareJobs(ctx context.Context, b *bench, n int) (time.Duration, error) {
+	begin := time.Now()
+	var group errgroup.Group
+	for slot := range slots {
+		group.Go(func() error {
+			log, err := os.Create(filepath.Join(b.dir, "log"+strconv.Itoa(slot)))
+			if err != nil {
+				return err
+			}
+			defer log.Close()
+			for i := range n / slots {
+				if err := bareJob(ctx, filepath.Join(b.dir, fmt.Sprintf("bare%d-%d", slot, i)), log); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	return time.Since(begin), err
+}
+
+func bareJob(ctx context.Context, dir string, log *os.File) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	script := filepath.Join(dir, "script")
+	if err := os.WriteFile(script, []byte(trivial), 0o700); err != nil {
+		return err
+	}
+	if err := syncedAppend(log); err != nil {
+		return err
+	}
+	// By the shell, not by its own #! line: a file that was just written can not
+	// be executed while another goroutine's child still has it open.
+	if err := exec.CommandContext(ctx, "/bin/sh", script).Run(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	return syncedAppend(log)
+}
+
+func syncedAppend(log *os.File) error {
+	if _, err := log.Write(make([]byte, 200)); err != nil {
+		return err
+	}
+	return log.Sync()
+}

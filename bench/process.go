@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"builder/pkg/client"
+)
+
+// server is a builder-server process.
+type server struct {
+	cmd     *exec.Cmd
+	address string
+	drained chan struct{}
+}
+
+// startServer starts a server and waits until it listens.
+func (b *bench) startServer(ctx context.Context, args ...string) (*server, error) {
+	args = append([]string{"--dir", filepath.Join(b.dir, "data"), "--config-dir", b.dir, "--port", "0"}, args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-server"), args...)
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s := &server{cmd: cmd, drained: make(chan struct{})}
+	listening := make(chan string, 1)
+	go s.readLog(log, listening)
+	select {
+	case s.address = <-listening:
+		return s, nil
+	case <-s.drained:
+		return nil, errors.Join(errors.New("the server did not start"), cmd.Wait())
+	}
+}
+
+func (s *server) readLog(log io.Reader, listening chan<- string) {
+	defer close(s.drained)
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var entry struct{ Level, Message, Address, Err string }
+		if json.Unmarshal(lines.Bytes(), &entry) != nil {
+			continue
+		}
+		if entry.Message == "listening" {
+			listening <- entry.Address
+		}
+		if entry.Level == "error" {
+			fmt.Fprintln(os.Stderr, lines.Text())
+		}
+	}
+}
+
+// stop ends the server and waits for it.
+func (s *server) stop() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	<-s.drained
+	return s.cmd.Wait()
+}
+
+// memory is a field of the server's /proc status in octets: VmRSS, VmHWM.
+func (s *server) memory(field string) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
+			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, fmt.Errorf("no %s in the status of the process", field)
+}
+
+// client makes a client of the server.
+func (s *server) client() *client.Client {
+	return client.New(s.address, client.Options{Program: "bench"})
+}
+
+// startWorkers starts n persistent workers of the platform "bench".
+func (b *bench) startWorkers(ctx context.Context, s *server, n int) (stop func(), err error) {
+	var running []*exec.Cmd
+	stop = func() {
+		for _, cmd := range running {
+			cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it is gone then
+			cmd.Wait()                          //nolint:errcheck // as above
+		}
+	}
+	for i := range n {
+		cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), "-r", s.address, "--persistent",
+			"--log-level", "error", "--dir", filepath.Join(b.dir, "worker"+strconv.Itoa(i)), "bench")
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			stop()
+			return nil, err
+		}
+		running = append(running, cmd)
+	}
+	return stop, nil
+}
+
+// median sorts the durations.
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+func perSecond(n int, d time.Duration) float64 { return float64(n) / d.Seconds() }
+
+func megabytes(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }
