@@ -2,8 +2,13 @@ package wire
 
 import "builder/pkg/job"
 
-// batchSize is how many octets of lines are gathered for one message.
-const batchSize = 64 << 10
+const (
+	// batchSize is how many octets of lines are gathered for one message: few
+	// enough that with their headers they are a small frame.
+	batchSize = 32 << 10
+	// batchLines is how many lines are, for when they are short.
+	batchLines = 1 << 10
+)
 
 // Batch gathers console lines for one Lines message. The zero value is empty.
 type Batch struct {
@@ -16,13 +21,13 @@ type Batch struct {
 func (b *Batch) Add(line job.Line) (full bool) {
 	if cap(b.text)-len(b.text) < len(line.Data) {
 		// The lines that are there keep the old one.
-		b.text = make([]byte, 0, max(2*batchSize, len(line.Data)))
+		b.text = make([]byte, 0, max(4*batchSize, len(line.Data)))
 	}
 	begin := len(b.text)
 	b.text = append(b.text, line.Data...)
 	line.Data = b.text[begin:]
 	b.Lines = append(b.Lines, line)
-	return len(b.text) >= batchSize || len(b.Lines) >= batchSize/16
+	return len(b.text) >= batchSize || len(b.Lines) >= batchLines
 }
 
 // Reset empties the batch; its lines are void.

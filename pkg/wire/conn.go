@@ -50,8 +50,13 @@ func (c *Conn) Close() error {
 // RemoteAddr is the peer's address.
 func (c *Conn) RemoteAddr() string { return c.net.RemoteAddr().String() }
 
-// ErrUnexpected says that a message came that may not come here.
-var ErrUnexpected = errors.New("unexpected message")
+// What Receive refuses before it takes any of the message: the peer can be told.
+var (
+	// ErrUnexpected says that a message came that may not come here.
+	ErrUnexpected = errors.New("unexpected message")
+	// ErrTooLong says that a message is longer than its kind may be.
+	ErrTooLong = errors.New("message too long")
+)
 
 // errUnread says that a streamed message was not read to its end, so that what
 // follows is not a frame's beginning.
@@ -169,7 +174,7 @@ func (c *Conn) peekKind(size int64, allowed []Kind) (Kind, error) {
 		return 0, fmt.Errorf("%w: %v", ErrUnexpected, kind)
 	}
 	if size > kind.Limit() {
-		return 0, fmt.Errorf("%v of %d octets, limit %d", kind, size, kind.Limit())
+		return 0, fmt.Errorf("%w: %v of %d octets, limit %d", ErrTooLong, kind, size, kind.Limit())
 	}
 	return kind, nil
 }

@@ -24,8 +24,8 @@ func TestReceiveLimits(t *testing.T) {
 	for _, kind := range allKinds() {
 		t.Run(kind.String(), func(t *testing.T) {
 			_, err := receiveAll(newScript(append(announce(kind, kind.Limit()+1), 0, 0)), kind)
-			if err == nil || !strings.Contains(err.Error(), "limit") {
-				t.Errorf("one octet too many: got %v, want an error that names the limit", err)
+			if !errors.Is(err, wire.ErrTooLong) {
+				t.Errorf("one octet too many: got %v, want %v", err, wire.ErrTooLong)
 			}
 			_, err = receiveAll(newScript(announce(kind, kind.Limit())), kind)
 			if !errors.Is(err, io.ErrUnexpectedEOF) {

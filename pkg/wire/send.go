@@ -13,8 +13,8 @@ const writeBuffer = 64 << 10
 
 // Send writes a message: header and body leave in one write, unless the body
 // holds content that is not in memory or is longer than a megabyte. A message
-// longer than its kind allows is refused and nothing is sent. After every other
-// error each Send returns that same error.
+// longer than its kind may be is refused with ErrTooLong and nothing is sent.
+// After every other error each Send returns that same error.
 func (c *Conn) Send(m Message) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
@@ -28,7 +28,7 @@ func (c *Conn) Send(m Message) error {
 	defer putBuffer(buffer)
 	size := w.Size() - frameHeader
 	if size > m.Kind().Limit() {
-		return fmt.Errorf("sending %v of %d octets, limit %d", m.Kind(), size, m.Kind().Limit())
+		return fmt.Errorf("%w: %v of %d octets, limit %d", ErrTooLong, m.Kind(), size, m.Kind().Limit())
 	}
 	binary.BigEndian.PutUint64(w.Data, uint64(size))
 	if err := c.write(w); err != nil {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -94,8 +93,8 @@ func TestSendLimit(t *testing.T) {
 	peer := newScript(nil)
 	conn := wire.NewConn(peer, nil)
 	err := conn.Send(wire.Define{Script: make([]byte, wire.MaxScript+2<<20)})
-	if err == nil || !strings.Contains(err.Error(), "limit") || len(peer.writes) > 0 {
-		t.Errorf("got %v and %d writes, want an error that names the limit and none", err, len(peer.writes))
+	if !errors.Is(err, wire.ErrTooLong) || len(peer.writes) > 0 {
+		t.Errorf("got %v and %d writes, want %v and none", err, len(peer.writes), wire.ErrTooLong)
 	}
 	if err := conn.Send(wire.Success{}); err != nil || len(peer.writes) != 1 {
 		t.Errorf("the next Send: %v, %d writes", err, len(peer.writes))
