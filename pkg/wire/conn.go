@@ -100,7 +100,7 @@ func (c *Conn) Receive(ctx context.Context, allowed ...Kind) (Message, error) {
 	if err != nil {
 		c.release()
 		if ctx.Err() != nil {
-			err = fmt.Errorf("%w in the middle of a frame", context.Cause(ctx))
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 		c.failed = err
 		return nil, err

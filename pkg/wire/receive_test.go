@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -249,8 +248,8 @@ func TestReceiveCancelledAnyTime(t *testing.T) {
 				t.Fatalf("got %s, want %s", m.(wire.Output).Data, want)
 			}
 			got++
-		case !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "middle"):
-			t.Fatalf("try %d: %v", tries, err) // a pipe hands a frame over in one piece
+		case err.Error() != context.Canceled.Error(): // a pipe hands a frame over in one piece
+			t.Fatalf("try %d: %v", tries, err)
 		}
 	}
 }
