@@ -148,4 +148,3 @@ func BenchmarkLarge(b *testing.B) {
 		}
 	})
 }
-

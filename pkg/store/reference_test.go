@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,9 +132,8 @@ func TestLongResult(t *testing.T) {
 		printed []byte
 		want    []string
 	)
-	letters := []string{"a", "b", "c", "d", "e"}
-	for i, length := range []int{70_000, 3, job.MaxLine, 0, 5*job.MaxLine + 1} {
-		line := strings.Repeat(letters[i], length)
+	for i, length := range []int{70_000, 3, job.MaxLine, 0, 2*job.MaxLine + 1} {
+		line := strings.Repeat(string(rune('a'+i)), length)
 		printed = append(wire.AppendConsoleLine(nil, time.Duration(i), []byte(line)), printed...)
 		for len(line) > job.MaxLine {
 			want = append(want, line[:job.MaxLine]+"+")
@@ -168,8 +168,8 @@ func TestLongResult(t *testing.T) {
 		}
 		got = append(got, string(line.Data))
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	if !slices.Equal(got, want) { // too much for a diff
+		t.Errorf("replayed %d lines that differ from the %d printed", len(got), len(want))
 	}
 }
 
