@@ -200,6 +200,74 @@ func TestReceiveCancelled(t *testing.T) {
 	})
 }
 
+// deadlines is a connection that tells of its read deadlines.
+type deadlines struct {
+	net.Conn
+	before func(t time.Time)
+	after  func(t time.Time)
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.before(t)
+	defer d.after(t)
+	return d.Conn.SetReadDeadline(t)
+}
+
+// isPast tells the deadline of an interruption.
+func isPast(t time.Time) bool { return !t.IsZero() && t.Before(time.Now()) }
+
+// TestReceiveInterruptedLate: a message comes while the interruption is on its
+// way. The interruption does not hit the Receive after it.
+func TestReceiveInterruptedLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		output := frame(wire.Encode(wire.Output{Data: []byte("line")}).Data)
+		near, far := net.Pipe()
+		conn := wire.NewConn(&deadlines{near, func(at time.Time) {
+			if isPast(at) {
+				time.Sleep(time.Minute)
+			}
+		}, func(time.Time) {}}, nil)
+		var sender sync.WaitGroup
+		sender.Go(func() {
+			for _, pause := range []time.Duration{time.Hour + time.Second, time.Hour} {
+				time.Sleep(pause)
+				far.Write(output)
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		for i, ctx := range []context.Context{ctx, t.Context()} {
+			if _, err := conn.Receive(ctx, wire.KindOutput); err != nil {
+				t.Errorf("message %d: %v", i, err)
+			}
+		}
+		sender.Wait()
+	})
+}
+
+// TestReceiveInterruptedEarly: the interruption comes between the look at the
+// context and the setting of a read's own deadline. It is not lost.
+func TestReceiveInterruptedEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		interrupted := make(chan struct{})
+		near, _ := net.Pipe()
+		conn := wire.NewConn(&deadlines{near, func(at time.Time) {
+			if !isPast(at) {
+				cancel()
+				<-interrupted
+			}
+		}, func(at time.Time) {
+			if isPast(at) {
+				close(interrupted)
+			}
+		}}, nil)
+		if _, err := conn.Receive(ctx, wire.KindOutput); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want %v", err, context.Canceled)
+		}
+	})
+}
+
 var seed = flag.Uint64("seed", 0, "seed of the random instants; 0 draws one")
 
 // TestReceiveCancelledAnyTime: cancelling at any instant between messages loses
@@ -310,12 +378,12 @@ func TestBudget(t *testing.T) {
 				if err := receive(t, slow); !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Errorf("got %v, want %v", err, os.ErrDeadlineExceeded)
 				}
-				slow.Close()
 			})
 			synctest.Wait()
 			if err := receive(t, send(t, &group, budget, message)); err != nil {
 				t.Errorf("the one behind it: %v", err)
 			}
+			slow.Close()
 			group.Wait()
 		})
 	})
