@@ -38,7 +38,7 @@ bench:
 
 # Removes every sync call in turn; the tests must notice each.
 mutate:
-	GO=$(GO) scripts/mutate-syncs
+	$(GO) run ./scripts/mutate-syncs
 
 cross:
 	GO=$(GO) scripts/cross
