@@ -38,7 +38,8 @@ func localWorkers(ctx context.Context, o options, address net.Addr, log zerolog.
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			for ctx.Err() == nil {
-				err := localWorker(ctx, path, "--persistent", "--remote", remote, "--dir", dir, "--log-level", o.logLevel, o.localPlatform)
+				err := localWorker(ctx, path, "--persistent", "--remote", remote, "--dir", dir, "--name", "local-"+strconv.Itoa(i+1),
+					"--log-level", o.logLevel, o.localPlatform)
 				if ctx.Err() != nil {
 					break
 				}

@@ -32,10 +32,10 @@ func main() {
 
 // options are the flags as typed.
 type options struct {
-	remote, dir, isolation, logLevel string
-	persistent                       bool
-	protocol                         int
-	env                              []string
+	remote, name, dir, isolation, logLevel string
+	persistent                             bool
+	protocol                               int
+	env                                    []string
 }
 
 func command() *cobra.Command {
@@ -64,6 +64,7 @@ The same again: kill the one that runs, exit.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.remote, "remote", "r", "localhost", "`address` of the server: HOST or HOST:PORT")
+	f.StringVar(&o.name, "name", "", "`name` that people are shown (default: the host's)")
 	f.StringVar(&o.dir, "dir", "", "`directory` for the worker's identity and its builds, one process at a time\n(default: a temporary one, gone afterwards)")
 	f.BoolVar(&o.persistent, "persistent", false, "do one build after the other instead of one")
 	f.StringVar(&o.isolation, "isolation", "none", "`kind` of place for a build: none (a plain process)")
@@ -88,6 +89,11 @@ func run(ctx context.Context, platform string, o options) (err error) {
 	if err != nil {
 		return program.Usage(err)
 	}
+	if o.name == "" {
+		if o.name, err = os.Hostname(); err != nil {
+			return fmt.Errorf("asking for the host's name: %w; give one with --name", err)
+		}
+	}
 	if o.dir == "" {
 		if o.dir, err = os.MkdirTemp("", "builder-worker-"); err != nil {
 			return err
@@ -111,7 +117,7 @@ func run(ctx context.Context, platform string, o options) (err error) {
 	ctx, drain, release := stopSignals(ctx)
 	defer release()
 	return worker.Run(ctx, drain, worker.Config{
-		Platform: platform, Remote: wire.WithPort(o.remote), Dir: dir, Persistent: o.persistent, Protocol: o.protocol,
+		Platform: platform, Remote: wire.WithPort(o.remote), Name: o.name, Dir: dir, Persistent: o.persistent, Protocol: o.protocol,
 		Env: env, Sandbox: place, Program: program.Name("builder-worker"), Log: log,
 	})
 }

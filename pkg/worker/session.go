@@ -42,7 +42,13 @@ func (s *session) build(ctx, drain context.Context) error {
 	running, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	heard := make(chan error, 1)
-	go func() { heard <- s.hear(ctx, a.id, stop) }()
+	go func() {
+		err := s.hear(ctx, a.id, stop)
+		if err != nil {
+			s.conn.Close() // what is being sent must not wait for a server that does not read
+		}
+		heard <- err
+	}()
 	err = s.perform(running, a)
 	if err == nil && s.own {
 		return <-heard
@@ -91,10 +97,13 @@ func (e *stopped) Error() string { return e.result.String() }
 func (s *session) hear(ctx context.Context, id uuid.UUID, stop context.CancelCauseFunc) error {
 	var kinds []wire.Kind // none of protocol 5: there the end is all that comes
 	if s.own {
-		kinds = []wire.Kind{wire.KindStop, wire.KindStored}
+		kinds = []wire.Kind{wire.KindStop, wire.KindStored, wire.KindFailure}
 	}
 	for {
 		m, err := s.conn.Receive(ctx, kinds...)
+		if failure, ok := m.(wire.Failure); ok {
+			err = fmt.Errorf("%w: %s", errRefused, failure.Text)
+		}
 		if err != nil {
 			err = fmt.Errorf("the connection to the server was lost: %w", err)
 			stop(err)
@@ -121,8 +130,12 @@ func (s *session) perform(ctx context.Context, a assignment) error {
 	})
 	if err != nil {
 		s.log.Error().Err(err).Msg("preparing the sandbox")
-		result := job.Failure(job.NoSandbox, "the worker could not prepare the build: %v", err)
-		return s.finish(a, result, nil, nil)
+		err = fmt.Errorf("the worker could not prepare the build: %w", err)
+		result, lost := resultOf(sandbox.Exit{}, err, context.Cause(ctx))
+		if lost != nil {
+			return lost
+		}
+		return s.finish(a, end{result: result, duration: time.Since(a.received)})
 	}
 	defer func() {
 		if err := place.Destroy(); err != nil {
@@ -131,6 +144,7 @@ func (s *session) perform(ctx context.Context, a assignment) error {
 	}()
 	out := newConsole(s.conn, a, s.own)
 	exit, err := place.Run(ctx, out)
+	duration := time.Since(a.received)
 	if closed := out.Close(); err == nil {
 		err = closed
 	}
@@ -142,7 +156,15 @@ func (s *session) perform(ctx context.Context, a assignment) error {
 	if err != nil {
 		result = job.Failure(job.NoSandbox, "the build %v, but its artifacts could not be collected: %v", result, err)
 	}
-	return s.finish(a, result, artifacts, notes)
+	return s.finish(a, end{result, duration, artifacts, notes})
+}
+
+// end is what is told of a build at its end.
+type end struct {
+	result    job.Result
+	duration  time.Duration // until the script ended
+	artifacts []sandbox.Artifact
+	notes     []sandbox.Note
 }
 
 // resultOf tells how a build ended. An error says that nobody is there to tell.
@@ -165,23 +187,41 @@ func resultOf(exit sandbox.Exit, err, cause error) (job.Result, error) {
 }
 
 // finish sends the build's end. The artifacts are read while they are sent.
-func (s *session) finish(a assignment, result job.Result, artifacts []sandbox.Artifact, left []sandbox.Note) error {
-	s.log.Info().Stringer("result", result).Int("artifacts", len(artifacts)).Msg("build ended")
-	files := make([]wire.File, len(artifacts))
-	for i, artifact := range artifacts {
+func (s *session) finish(a assignment, e end) error {
+	s.log.Info().Stringer("result", e.result).Int("artifacts", len(e.artifacts)).Msg("build ended")
+	files := make([]wire.File, len(e.artifacts))
+	for i, artifact := range e.artifacts {
 		files[i] = wire.File{
 			Path: artifact.Path, Mode: uint32(artifact.Mode),
 			Data: wire.Blob{Size: artifact.Size, Open: func() (io.ReadCloser, error) { return artifact.Open() }},
 		}
 	}
 	if !s.own {
-		return s.conn.Send(wire.JobFinished{UUID: a.id, Result: result.Legacy(), Files: files})
-	}
-	var notes []string
-	for _, note := range left {
-		notes = append(notes, note.Path+": "+note.Text)
+		return s.conn.Send(wire.JobFinished{UUID: a.id, Result: e.result.Legacy(), Files: files})
 	}
 	return s.conn.Send(wire.Finish{
-		UUID: a.id, Result: result, Duration: time.Since(a.received), Notes: notes, Files: files,
+		UUID: a.id, Result: e.result, Duration: e.duration, Notes: noteTexts(e.notes), Files: files,
 	})
+}
+
+// What is told of files that are no artifacts is bounded: a build may leave more
+// symbolic links, with longer paths, than a message has room for.
+const (
+	maxNotes = 500
+	maxNote  = 1200 // octets
+)
+
+func noteTexts(notes []sandbox.Note) []string {
+	var texts []string
+	for i, note := range notes {
+		if i == maxNotes {
+			return append(texts, fmt.Sprintf("%d more notes are left out", len(notes)-maxNotes))
+		}
+		path := note.Path
+		if len(path) > maxNote {
+			path = path[:maxNote] + "..."
+		}
+		texts = append(texts, path+": "+note.Text)
+	}
+	return texts
 }

@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"builder/pkg/sandbox"
@@ -29,6 +28,7 @@ import (
 type Config struct {
 	Platform string
 	Remote   string // host:port of the server
+	Name     string // for people
 	// Dir keeps the worker's identity. One process at a time uses it.
 	Dir *Directory
 	// Persistent makes it do one build after the other instead of just one.
@@ -87,17 +87,16 @@ var errFatal = errors.New("giving up")
 // connection serves builds over one connection to the server, and returns how
 // many were delivered.
 func (c *Config) connection(ctx, drain context.Context) (delivered int, err error) {
-	host, err := os.Hostname()
-	if err != nil {
-		return 0, fmt.Errorf("asking for the host's name: %w", err)
-	}
 	dialer := wire.Dialer{
 		Role:      wire.Worker,
-		Introduce: wire.Introduce{Name: host, ID: c.Dir.ID.String(), Program: c.Program},
+		Introduce: wire.Introduce{Name: c.Name, ID: c.Dir.ID.String(), Program: c.Program},
 		Force:     c.Protocol,
 		KnownOwn:  c.Dir.KnownOwn(c.Remote),
 	}
-	conn, remote, err := dialer.Dial(ctx, c.Remote)
+	dialing, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(drain, stop)()
+	conn, remote, err := dialer.Dial(dialing, c.Remote)
 	if err != nil {
 		return 0, err
 	}
