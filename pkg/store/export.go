@@ -64,7 +64,7 @@ func (s *Store) exportConsole(dir string, rec record) (wire.Console, error) {
 	if err != nil {
 		return wire.Console{}, err
 	}
-	defer r.Close()
+	defer r.Close() //nolint:errcheck // only read from
 	size := int64(0)
 	for line, err := range r.Extents() {
 		if err != nil {
@@ -77,7 +77,7 @@ func (s *Store) exportConsole(dir string, rec record) (wire.Console, error) {
 		if err != nil {
 			return err
 		}
-		defer r.Close()
+		defer r.Close() //nolint:errcheck // only read from
 		return writeBackward(w, r)
 	}}, nil
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -42,6 +43,10 @@ const (
 	started, finished, kind, code, text, cause`
 	insert = `INSERT OR REPLACE INTO builds (` + columns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
+
+// unhurried is for all that is asked of SQLite: a cache on the local disk answers
+// sooner than anybody gives up.
+var unhurried = context.Background()
 
 // row is a build in the index: without artifacts and notes.
 type row struct {
@@ -157,21 +162,21 @@ var errVersion = errors.New("index of another version")
 // prepare makes the schema, or checks what is there.
 func prepare(db *sql.DB) error {
 	var version, tables int
-	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+	if err := db.QueryRowContext(unhurried, "PRAGMA user_version").Scan(&version); err != nil {
 		return err
 	}
-	if err := db.QueryRow("SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
+	if err := db.QueryRowContext(unhurried, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
 		return err
 	}
 	if version == 0 && tables == 0 {
-		_, err := db.Exec("BEGIN;" + schema + fmt.Sprintf("PRAGMA user_version = %d; COMMIT", indexVersion))
+		_, err := db.ExecContext(unhurried, "BEGIN;"+schema+fmt.Sprintf("PRAGMA user_version = %d; COMMIT", indexVersion))
 		return err
 	}
 	if version != indexVersion {
 		return fmt.Errorf("%w: %d", errVersion, version)
 	}
 	var found string
-	if err := db.QueryRow("PRAGMA quick_check(1)").Scan(&found); err != nil {
+	if err := db.QueryRowContext(unhurried, "PRAGMA quick_check(1)").Scan(&found); err != nil {
 		return err
 	}
 	if found != "ok" {
@@ -251,14 +256,14 @@ func (x *index) flush() error {
 
 // change runs one statement many times, in one transaction.
 func (x *index) change(statement string, body func(exec func(...any) error) error) error {
-	tx, err := x.db.Begin()
+	tx, err := x.db.BeginTx(unhurried, nil)
 	if err != nil {
 		return err
 	}
-	prepared, err := tx.Prepare(statement)
+	prepared, err := tx.PrepareContext(unhurried, statement)
 	if err == nil {
 		err = body(func(args ...any) error {
-			_, err := prepared.Exec(args...)
+			_, err := prepared.ExecContext(unhurried, args...)
 			return err
 		})
 	}

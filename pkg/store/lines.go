@@ -76,7 +76,7 @@ func (s *Store) openConsole(dir string, rec record) (*console.Reader, error) {
 		return nil, err
 	}
 	if r.Count() != rec.lines || r.Size() != rec.text {
-		r.Close()
+		r.Close() //nolint:errcheck // only read from
 		return nil, fmt.Errorf("opening console in %s: %w: %d lines in %d octets, the record says %d in %d",
 			dir, ErrDamaged, r.Count(), r.Size(), rec.lines, rec.text)
 	}
@@ -94,7 +94,7 @@ func (s *Store) replay(p place, from int64, to *bundle) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer r.Close() //nolint:errcheck // only read from
 	for line, err := range r.Forward(from) {
 		if err != nil {
 			return err

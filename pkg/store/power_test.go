@@ -212,7 +212,7 @@ func (k kept) check(s *store.Store) error {
 // memory if there is such a place, because SQLite syncs when it begins and ends.
 func scratch(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "store-")
+	dir, err := os.MkdirTemp("/dev/shm", "store-") //nolint:usetesting // t.TempDir does not take a place
 	if err != nil {
 		return t.TempDir()
 	}

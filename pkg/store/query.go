@@ -91,7 +91,7 @@ func (x *index) find(id uuid.UUID) (place, error) {
 	}
 	p := place{id: id}
 	var directory []byte
-	err := x.db.QueryRow("SELECT origin, directory FROM builds WHERE uuid = ?", id[:]).Scan(&p.origin, &directory)
+	err := x.db.QueryRowContext(unhurried, "SELECT origin, directory FROM builds WHERE uuid = ?", id[:]).Scan(&p.origin, &directory)
 	if errors.Is(err, sql.ErrNoRows) {
 		return place{}, fmt.Errorf("build %v: %w", id, ErrNotFound)
 	}
@@ -157,11 +157,11 @@ func newestQuery(conditions []string) string {
 
 // query gives every row of the answer to visit.
 func (x *index) query(visit func(scan func(...any) error) error, query string, args ...any) error {
-	rows, err := x.db.Query(query, args...)
+	rows, err := x.db.QueryContext(unhurried, query, args...)
 	if err != nil {
 		return fmt.Errorf("reading index: %w", err)
 	}
-	defer rows.Close()
+	defer rows.Close() //nolint:errcheck // Err has it
 	for rows.Next() {
 		if err := visit(rows.Scan); err != nil {
 			return fmt.Errorf("reading index: %w", err)

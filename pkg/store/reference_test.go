@@ -128,13 +128,10 @@ func TestResult(t *testing.T) {
 // TestLongResult replays lines that are longer than ours may be.
 func TestLongResult(t *testing.T) {
 	dir := t.TempDir()
-	var (
-		printed []byte
-		want    []string
-	)
+	var printed, want []string
 	for i, length := range []int{70_000, 3, job.MaxLine, 0, 2*job.MaxLine + 1} {
 		line := strings.Repeat(string(rune('a'+i)), length)
-		printed = append(wire.AppendConsoleLine(nil, time.Duration(i), []byte(line)), printed...)
+		printed = append(printed, line)
 		for len(line) > job.MaxLine {
 			want = append(want, line[:job.MaxLine]+"+")
 			line = line[job.MaxLine:]
@@ -143,13 +140,16 @@ func TestLongResult(t *testing.T) {
 	}
 	for i := range 3000 {
 		line := strings.Repeat("x", i%300)
-		printed = append(wire.AppendConsoleLine(nil, 9, []byte(line)), printed...)
-		want = append(want, line)
+		printed, want = append(printed, line), append(want, line)
+	}
+	var encoded []byte
+	for _, line := range slices.Backward(printed) {
+		encoded = wire.AppendConsoleLine(encoded, time.Second, []byte(line))
 	}
 	var full bytes.Buffer
 	e := wire.EncodeExec(wire.Exec{Job: wire.ScriptJob{Name: "long"}, Started: began, Finished: began},
-		wire.Console{Size: int64(len(printed)), Write: func(w io.Writer) error {
-			_, err := w.Write(printed)
+		wire.Console{Size: int64(len(encoded)), Write: func(w io.Writer) error {
+			_, err := w.Write(encoded)
 			return err
 		}}, nil)
 	if _, err := e.WriteTo(&full); err != nil {

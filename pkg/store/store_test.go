@@ -180,12 +180,13 @@ func TestBuild(t *testing.T) {
 	}
 	for _, found := range []string{"Build", "Latest", "Recorded"} {
 		var got job.Build
-		switch ok := true; found {
+		switch found {
 		case "Build":
 			got, err = s.Build(b.UUID)
 		case "Latest":
 			got, err = s.Latest("hello", "debian-12")
 		case "Recorded":
+			var ok bool
 			if got, ok, err = s.Recorded("hello", b.UUID); !ok {
 				t.Error("not recorded")
 			}
@@ -219,7 +220,7 @@ func checkConsole(t *testing.T, s *store.Store, b job.Build, lines []string) {
 	}
 	for from := range want {
 		got, err := linesOf(s, b.UUID, int64(from))
-		if diff := cmp.Diff(want[from:], got); diff != "" || err != nil {
+		if diff := cmp.Diff(want[from:], got, cmp.Comparer(bytes.Equal)); diff != "" || err != nil {
 			t.Errorf("lines from %d: %v (-want +got):\n%s", from, err, diff)
 		}
 	}
