@@ -16,7 +16,7 @@ type planFlags struct {
 
 func (p *planFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&p.period, "period", "daily", "`how often` it is due: hourly, daily, weekly, never; and at once")
+	f.StringVar(&p.period, "period", "daily", "`how` often it is due: hourly, daily, weekly, never; and at once")
 	f.DurationVar(&p.every, "every", 0, "`interval` between two runs, such as 90m or 36h; and at once")
 	f.StringVar(&p.cron, "cron", "", "`expression` of five fields, as in crontab(5); not at once")
 	f.StringVar(&p.zone, "tz", "", "`zone` that the cron expression is read in, such as Europe/Berlin (default UTC)")

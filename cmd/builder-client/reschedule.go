@@ -51,7 +51,7 @@ With --period the job's plan becomes that.`,
 			return reportNext(cmd, c, out, args[0], accepted)
 		}),
 	}
-	cmd.Flags().StringVar(&period, "period", "", "also change `how often` it is due: hourly, daily, weekly, never")
+	cmd.Flags().StringVar(&period, "period", "", "also change `how` often it is due: hourly, daily, weekly, never")
 	return cmd
 }
 

@@ -52,6 +52,8 @@ func relative(d time.Duration) string {
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	case d < time.Minute:

@@ -1,0 +1,141 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+	"time"
+
+	cli "builder/cmd/builder-client"
+
+	"builder/pkg/job"
+	"builder/pkg/wire"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+)
+
+var now = time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC)
+
+// everything is a status in which nothing is empty.
+func everything() wire.StatusReply {
+	return wire.StatusReply{
+		Jobs: []wire.JobStatus{
+			{
+				Job:  job.Job{Name: "nightly", Platform: "debian-12", Script: job.ContentOf([]byte("true\n"))},
+				Plan: job.Plan{Cron: "30 3 * * *", Zone: "Europe/Berlin"}, Next: now.Add(133 * time.Minute),
+			},
+			{Job: job.OrbBuild("odd\x1b[2J", "traceroute.0.1.0"), Plan: job.Plan{Period: job.Weekly}, Next: now.Add(-time.Minute)},
+			{
+				Job:  job.Job{Name: "tool", Platform: "p", Template: "go-build", Vars: []job.Var{{Name: "REPO", Value: "a b"}}},
+				Plan: job.Plan{Every: 90 * time.Minute},
+			},
+		},
+		Platforms: []wire.PlatformStatus{
+			{
+				Name: "debian-12", Queue: []job.Run{
+					{ID: 7, Job: job.Job{Name: "nightly"}, Asked: now.Add(-5 * time.Second)},
+					{ID: 6, Job: job.Job{Name: "tool"}, Asked: now.Add(-time.Hour), Tries: 1, After: now.Add(20 * time.Second)},
+				},
+				Workers: []wire.WorkerStatus{
+					{Name: "w1", Address: "10.0.0.1:4242", Since: now.Add(-3 * time.Hour)},
+					{Name: "w2", Build: uuid.UUID{1}},
+				},
+			},
+			{Name: "old", Dropped: true},
+		},
+		Building: []wire.BuildStatus{{
+			UUID: uuid.UUID{1}, Run: 5, Try: 2, Job: "tool", Platform: "debian-12", Worker: "w2", Started: now.Add(-72 * time.Second),
+		}},
+	}
+}
+
+func TestWriteStatus(t *testing.T) {
+	local := time.Local
+	defer func() { time.Local = local }()
+	time.Local = time.UTC
+	var out bytes.Buffer
+	if err := cli.WriteStatus(&out, everything(), now); err != nil {
+		t.Fatal(err)
+	}
+	want := `Schedule
+  JOB           PLATFORM        WHAT                           PLAN                             NEXT
+  nightly       debian-12       script                         cron "30 3 * * *" Europe/Berlin  2026-03-29 03:13 UTC (in 2 h 13 min)
+  "odd\x1b[2J"  (all that can)  orb build of traceroute.0.1.0  weekly                           2026-03-29 00:59 UTC (1 min 0 s ago)
+  tool          p               template go-build REPO="a b"   every 1h30m0s                    never
+
+Queued
+  PLATFORM   RUN  JOB      WAITING    TRIES
+  debian-12  7    nightly  5.0 s      0
+  debian-12  6    tool     1 h 0 min  1, the next in 20 s
+
+Running
+  JOB   PLATFORM   WORKER  BUILD                                 ELAPSED
+  tool  debian-12  w2      01000000-0000-0000-0000-000000000000  1 min 12 s
+
+Waiting workers
+  PLATFORM   WORKER  ADDRESS        WAITING
+  debian-12  w1      10.0.0.1:4242  3 h 0 min
+
+Dropped platforms
+  PLATFORM
+  old
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The fields of the JSON are those of the manual.
+func TestStatusJSON(t *testing.T) {
+	var out bytes.Buffer
+	if err := cli.WriteJSON(&out, cli.StatusJSON(everything())); err != nil {
+		t.Fatal(err)
+	}
+	var got any
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	type object = map[string]any
+	type list = []any
+	period := func(p string) object { return object{"period": p, "every": 0.0, "cron": "", "zone": ""} }
+	want := object{
+		"jobs": list{
+			object{
+				"name": "nightly", "platform": "debian-12", "template": "", "vars": object{},
+				"script": object{"sha256": job.ContentOf([]byte("true\n")).String(), "size": 5.0},
+				"plan":   object{"period": "", "every": 0.0, "cron": "30 3 * * *", "zone": "Europe/Berlin"},
+				"next":   "2026-03-29T03:13:00Z",
+			},
+			object{
+				"name": "odd\x1b[2J", "platform": "", "template": "orb-build", "vars": object{"OPAM_PACKAGE": "traceroute.0.1.0"},
+				"script": nil, "plan": period("weekly"), "next": "2026-03-29T00:59:00Z",
+			},
+			object{
+				"name": "tool", "platform": "p", "template": "go-build", "vars": object{"REPO": "a b"},
+				"script": nil, "plan": object{"period": "", "every": 5400.0, "cron": "", "zone": ""}, "next": nil,
+			},
+		},
+		"platforms": list{
+			object{
+				"name": "debian-12", "dropped": false,
+				"queue": list{
+					object{"run": 7.0, "job": "nightly", "asked": "2026-03-29T00:59:55Z", "tries": 0.0, "after": nil},
+					object{"run": 6.0, "job": "tool", "asked": "2026-03-29T00:00:00Z", "tries": 1.0, "after": "2026-03-29T01:00:20Z"},
+				},
+				"workers": list{
+					object{"name": "w1", "address": "10.0.0.1:4242", "since": "2026-03-28T22:00:00Z", "build": nil},
+					object{"name": "w2", "address": "", "since": nil, "build": "01000000-0000-0000-0000-000000000000"},
+				},
+			},
+			object{"name": "old", "dropped": true, "queue": list{}, "workers": list{}},
+		},
+		"building": list{object{
+			"uuid": "01000000-0000-0000-0000-000000000000", "job": "tool", "platform": "debian-12", "worker": "w2",
+			"run": 5.0, "try": 2.0, "started": "2026-03-29T00:58:48Z",
+		}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
