@@ -20,11 +20,16 @@ const farewell = 2 * time.Second
 
 // accept starts a session for each connection until ctx is done. No error of a
 // connection, or of accept itself, ends it: EMFILE passes when sessions end.
+// When there are too many, further ones wait in the system's queue.
 func (s *Server) accept(ctx context.Context, l net.Listener) error {
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
+	places := make(chan struct{}, maxSessions())
 	for {
+		if !s.place(ctx, places) {
+			return nil
+		}
 		nc, err := l.Accept()
 		switch {
 		case ctx.Err() != nil:
@@ -35,6 +40,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
+			<-places
 			s.Log.Error().Err(err).Msg("accepting a connection")
 			select {
 			case <-time.After(acceptPause):
@@ -42,7 +48,27 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 			}
 			continue
 		}
-		sessions.Go(func() { s.session(ctx, nc) })
+		sessions.Go(func() {
+			defer func() { <-places }()
+			s.session(ctx, nc)
+		})
+	}
+}
+
+// place waits until there is one for another session; it is false when ctx is
+// done.
+func (s *Server) place(ctx context.Context, places chan<- struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	default:
+	}
+	s.Log.Warn().Int("connections", cap(places)).Msg("no more connections are accepted until one ends")
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -70,12 +96,19 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 	})
 	if err == nil {
 		if peer.Role == wire.Worker {
-			err = s.serveWorker(ctx, conn, peer)
+			err = s.serveWorker(ctx, conn, peer, func() bool { return !quiet(nc) })
 		} else {
 			err = s.serveClient(ctx, conn, peer)
 		}
 	}
-	if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
-		s.Log.Info().Err(err).Str("peer", conn.RemoteAddr()).Msg("connection ended")
+	if err == nil || errors.Is(err, io.EOF) || ctx.Err() != nil {
+		return
+	}
+	s.Log.Info().Err(err).Str("peer", conn.RemoteAddr()).Msg("connection ended")
+	if peer.Version != 0 && (peer.Role == wire.Client || peer.Own()) && !errors.Is(err, context.DeadlineExceeded) {
+		// The protocol has words for it. One that is broken or silent is not told.
+		if conn.Send(wire.Failure{Text: failureText(err)}) == nil {
+			part(nc)
+		}
 	}
 }

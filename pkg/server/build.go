@@ -33,29 +33,30 @@ type build struct {
 	draft    *store.Draft
 	script   job.Content
 	duration time.Duration // on the worker's clock; 0 if it sent none
-	unsent   bool          // the worker never received it
-	finished bool          // the worker waits for an answer to its Finish
+	sent     bool          // the worker may have heard of it
+	unheard  bool          // the worker was gone before: this was no try
+	timeout  *time.Timer
+	finished bool // the worker waits for an answer to its Finish
 	notes    []string
 }
 
 // conduct does the build up to its result. With a result that the worker did
 // not bring, err says that the connection can not be used any more.
-func (b *build) conduct(ctx context.Context) (job.Result, error) {
+func (b *build) conduct(ctx context.Context, gone error) (job.Result, error) {
 	script, failed := b.begin()
-	if failed != nil {
-		return *failed, nil
+	switch {
+	case failed != nil:
+		return *failed, gone
+	case gone != nil:
+		b.unheard = true
+		return lost(gone), gone
 	}
+	b.sent = true
 	if err := b.send(script); err != nil {
-		b.unsent = true
 		return lost(err), err
 	}
 	b.log.Info().Msg("build handed out")
-	result, err := b.follow(ctx)
-	if err != nil && result == nil {
-		gone := lost(err)
-		result = &gone
-	}
-	return *result, err
+	return b.follow(ctx)
 }
 
 // begin makes the script and the build's place in the store.
@@ -111,46 +112,52 @@ func (b *build) send(script []byte) error {
 	}})
 }
 
-// follow takes what the worker sends until the build has a result. A result
-// with an error was decided here, and the connection is of no more use.
-func (b *build) follow(ctx context.Context) (*job.Result, error) {
-	running, release := context.WithCancelCause(ctx)
-	defer release(nil)
-	defer context.AfterFunc(b.stopping, func() { release(context.Cause(b.stopping)) })()
-	timeout := time.AfterFunc(b.Timeout, func() {
+// follow takes what the worker sends until the build has a result. One with an
+// error was decided here, and the connection is of no more use.
+func (b *build) follow(ctx context.Context) (job.Result, error) {
+	hearing, abandon := context.WithCancelCause(ctx)
+	b.timeout = time.AfterFunc(b.Timeout, func() {
 		b.cancel(job.Failure(job.Timeout, "timeout: the build took longer than %v", b.Timeout))
 	})
-	defer timeout.Stop()
-	result, err := b.receive(running)
-	var stop *stopError
-	if errors.As(err, &stop) {
-		return b.stopWorker(ctx, stop.result)
+	stopped := make(chan struct{})
+	unstop := context.AfterFunc(b.stopping, func() {
+		defer close(stopped)
+		b.stopWorker(hearing, abandon)
+	})
+	result, err := b.receive(hearing)
+	b.timeout.Stop()
+	abandon(nil)
+	if !unstop() {
+		<-stopped
 	}
-	return result, err
+	wish := b.wish()
+	switch {
+	case wish != nil && (result == nil || result.Infrastructure()):
+		return *wish, err
+	case result == nil:
+		return lost(err), err
+	}
+	return *result, err
 }
 
-// stopError carries the result of a build that is to be stopped.
-type stopError struct{ result job.Result }
-
-func (e *stopError) Error() string { return e.result.Text }
-
-// stopWorker ends a build before its time. A worker of protocol 5 can not be
-// told: its connection is closed, on which the reference's worker kills itself.
-func (b *build) stopWorker(ctx context.Context, result job.Result) (*job.Result, error) {
-	b.log.Info().Stringer("result", result).Msg("stopping build")
-	if !b.own {
-		return &result, errors.New("a worker of protocol 5 can not be told to stop")
+// stopWorker ends a build before its time. The worker is heard on: its last
+// lines and its Finish follow. One that does not end the build within the grace
+// is given up, and so is one of protocol 5, which can not be told: on the end
+// of its connection the reference's worker kills itself.
+func (b *build) stopWorker(hearing context.Context, abandon context.CancelCauseFunc) {
+	wish := *b.wish()
+	b.log.Info().Stringer("result", wish).Msg("stopping build")
+	if b.own && b.conn.Send(wire.Stop{UUID: b.UUID, Result: wish}) == nil {
+		select {
+		case <-time.After(b.Grace):
+		case <-hearing.Done():
+			return
+		}
 	}
-	if err := b.conn.Send(wire.Stop{UUID: b.UUID, Result: result}); err != nil {
-		return &result, err
+	abandon(errors.New("the worker did not stop the build in time"))
+	if wish.Cause == job.Cancelled {
+		b.conn.Close() // nobody waits for artifacts that are on their way
 	}
-	patient, cancel := context.WithTimeout(ctx, b.Grace)
-	defer cancel()
-	final, err := b.receive(patient)
-	if final != nil {
-		return final, err
-	}
-	return &result, fmt.Errorf("the worker did not stop in time: %w", err)
 }
 
 // workerMessages may come while a build runs.
@@ -174,6 +181,9 @@ func (b *build) receive(ctx context.Context) (*job.Result, error) {
 		}
 		switch m := m.(type) {
 		case wire.Output:
+			if m.UUID != b.UUID {
+				return nil, violation("output of build %v, expected %v", m.UUID, b.UUID)
+			}
 			b.console.Append(job.Line{Delta: time.Since(b.origin), Data: m.Data}) //nolint:errcheck // sticky; Commit reports it
 		case wire.Lines:
 			if err := b.lines(m); err != nil {
@@ -206,13 +216,13 @@ func (b *build) lines(m wire.Lines) error {
 // finish takes the worker's last message: result and artifacts.
 func (b *build) finish(m *wire.Incoming) (*job.Result, error) {
 	if m.UUID != b.UUID {
-		if b.own {
-			return nil, violation("end of build %v, expected %v", m.UUID, b.UUID)
-		}
-		b.log.Warn().Stringer("sent", m.UUID).Msg("worker ended a build under another uuid")
+		return nil, violation("end of build %v, expected %v", m.UUID, b.UUID)
 	}
-	b.duration, b.notes = m.Duration, m.Notes
-	b.finished = b.own
+	b.timeout.Stop() // the script has ended; how long this takes is bounded by package wire
+	b.notes, b.finished = m.Notes, b.own
+	if m.Duration > 0 && m.Duration <= time.Since(b.origin) {
+		b.duration = m.Duration
+	}
 	var broken error
 	for {
 		file, err := m.Files.Next()
@@ -260,15 +270,21 @@ func (r *watchedReader) Read(p []byte) (int, error) {
 // be answered, or is not to be trusted with another build.
 func (b *build) end(ctx context.Context, result job.Result) error {
 	record := b.commit(b.record(result))
+	policy := func() schedule.Retries {
+		if b.wish() != nil {
+			return schedule.Retries{} // somebody wanted this end
+		}
+		return b.Retries
+	}
 	err := b.retry(ctx, "ending the build", func() error {
 		return b.owner.change(ctx, func(st *schedule.State, now time.Time) ([]schedule.Event, error) {
 			e, err := st.Finish(now, schedule.End{
-				UUID: b.UUID, Result: record.Result, Upload: b.outbox != nil && uploadable(record.Result), Uncounted: b.unsent,
-			}, b.Retries)
+				UUID: b.UUID, Result: record.Result, Upload: b.outbox != nil && uploadable(record.Result), Uncounted: b.unheard,
+			}, policy())
 			return []schedule.Event{e}, err
 		})
 	})
-	if err != nil && ctx.Err() != nil {
+	if err != nil && !errors.Is(err, schedule.ErrEnded) {
 		return err // the server ends; the next one adopts the record
 	}
 	b.closeDraft()
@@ -306,25 +322,34 @@ func (b *build) record(result job.Result) job.Build {
 // is the server's failure: it is stored again without its artifacts, and if
 // even that fails only the journal tells of it.
 func (b *build) commit(record job.Build) job.Build {
-	if b.draft == nil {
-		return record
-	}
 	record.Notes = b.notes
-	stored, err := b.draft.Commit(record)
+	stored, err := b.keep(record)
 	if err == nil {
 		return stored
 	}
 	b.log.Error().Err(err).Msg("storing the build")
-	record.Result = job.Failure(job.ServerSide, "the build %v, but the server could not keep it: %v", record.Result, err)
-	b.closeDraft()
-	if b.draft, err = b.store.Resume(record.Job, record.UUID); err == nil {
-		stored, err = b.draft.Commit(record)
+	if !record.Result.Infrastructure() {
+		record.Result = job.Failure(job.ServerSide, "the build %v, but the server could not keep it: %v", record.Result, err)
 	}
-	if err != nil {
+	b.closeDraft()
+	b.draft = nil
+	if stored, err = b.keep(record); err != nil {
 		b.log.Error().Err(err).Msg("storing the failure of the build")
 		return record
 	}
 	return stored
+}
+
+// keep stores the record with its draft, or a new one if that could not be made.
+func (b *build) keep(record job.Build) (job.Build, error) {
+	if b.draft == nil {
+		draft, err := b.store.Resume(record.Job, record.UUID)
+		if err != nil {
+			return job.Build{}, err
+		}
+		b.draft = draft
+	}
+	return b.draft.Commit(record)
 }
 
 // retry calls f until it succeeds, the build turns out to have ended already,

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 
@@ -38,6 +39,22 @@ func buildStatus(b *schedule.Building) wire.BuildStatus {
 
 // cancel asks for the build's end with that result; the first wish counts.
 func (l *live) cancel(r job.Result) { l.stop(&stopError{r}) }
+
+// wish is the result that somebody wants the build to end with; nil if nobody
+// wants it to end.
+func (l *live) wish() *job.Result {
+	var stop *stopError
+	if errors.As(context.Cause(l.stopping), &stop) {
+		return &stop.result
+	}
+	return nil
+}
+
+// stopError carries that result.
+type stopError struct{ result job.Result }
+
+// Error implements error.
+func (e *stopError) Error() string { return e.result.Text }
 
 // buildings are the builds that run. Safe for concurrent use.
 type buildings struct {

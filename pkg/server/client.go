@@ -44,9 +44,6 @@ func (s *Server) serveClient(ctx context.Context, conn *wire.Conn, peer wire.Pee
 	c := &clientSession{Server: s, conn: conn, own: peer.Own()}
 	for {
 		m, err := c.request(ctx)
-		if errors.Is(err, wire.ErrUnexpected) {
-			return errors.Join(err, conn.Send(wire.Failure{Text: err.Error()}))
-		}
 		if err != nil {
 			return err
 		}
@@ -87,9 +84,28 @@ func (c *clientSession) answer(err error) error {
 		return send
 	case err != nil:
 		c.Log.Info().Err(err).Str("peer", c.conn.RemoteAddr()).Msg("request refused")
-		return c.conn.Send(wire.Failure{Text: strings.ToValidUTF8(err.Error(), "?")})
+		return c.conn.Send(wire.Failure{Text: failureText(err)})
 	}
 	return c.conn.Send(wire.Success{})
+}
+
+// failureText is an error for the peer.
+func failureText(err error) string { return strings.ToValidUTF8(err.Error(), "?") }
+
+// attended calls f, which may take as long as it likes to answer, with a
+// context that ends when the client goes.
+func (c *clientSession) attended(ctx context.Context, f func(context.Context) error) error {
+	ctx, leave := context.WithCancelCause(ctx)
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		_, err := c.conn.Receive(ctx) // nothing may come now
+		leave(sendError{err})
+	}()
+	err := f(ctx)
+	leave(nil)
+	<-heard
+	return err
 }
 
 // serve does one request, up to its Success or Failure.
@@ -121,9 +137,9 @@ func (c *clientSession) serve(ctx context.Context, m wire.Message) error {
 	case wire.Status:
 		return c.status(ctx)
 	case wire.Observe:
-		return c.observe(ctx, m)
+		return c.attended(ctx, func(ctx context.Context) error { return c.observe(ctx, m) })
 	case wire.Watch:
-		return c.watch(ctx, m)
+		return c.attended(ctx, func(ctx context.Context) error { return c.watch(ctx, m) })
 	case wire.List:
 		return c.list(m)
 	case wire.Export:
@@ -260,10 +276,24 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 		result.Text += ": " + shorten(m.Reason)
 	}
 	known, dequeued := false, false
+	var found []*live
 	err := c.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
 		known = st.Entry(m.What) != nil
-		e, ok := st.CancelJob(m.What)
-		if dequeued = ok; !ok {
+		e, queued := st.CancelJob(m.What)
+		dequeued = queued
+		found = c.building.all(func(l *live) bool { return l.Run.Job.Name == m.What })
+		if len(found) == 0 && !queued && len(m.What) >= minPrefix {
+			found = c.building.all(func(l *live) bool { return hasPrefix(l.UUID, m.What) })
+			if len(found) > 1 {
+				return nil, fmt.Errorf("%q begins the uuid of %d builds that run: type more of it", m.What, len(found))
+			}
+		}
+		for _, l := range found {
+			// Here, in the owner's turn: the end of a build that is decided later
+			// knows that its run must not be tried again.
+			l.cancel(result)
+		}
+		if !queued {
 			return nil, nil
 		}
 		return []schedule.Event{e}, nil
@@ -272,16 +302,6 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 		return err
 	}
 	c.building.touch()
-	found := c.building.all(func(l *live) bool { return l.Run.Job.Name == m.What })
-	if len(found) == 0 && !dequeued && len(m.What) >= minPrefix {
-		found = c.building.all(func(l *live) bool { return hasPrefix(l.UUID, m.What) })
-		if len(found) > 1 {
-			return fmt.Errorf("%q begins the uuid of %d builds that run: type more of it", m.What, len(found))
-		}
-	}
-	for _, l := range found {
-		l.cancel(result)
-	}
 	switch {
 	case dequeued || len(found) > 0:
 		return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"builder/pkg/job"
@@ -38,11 +39,13 @@ func (c *clientSession) observe(ctx context.Context, m wire.Observe) error {
 
 // watch answers a client of ours: build after build of a run, or one build.
 func (c *clientSession) watch(ctx context.Context, m wire.Watch) error {
+	seen := map[uuid.UUID]bool{}
 	for {
-		status, err := c.find(ctx, m)
+		status, err := c.find(ctx, m, seen)
 		if err != nil {
 			return err
 		}
+		seen[status.UUID] = true
 		if err := c.send(wire.Watching{Build: status}); err != nil {
 			return err
 		}
@@ -52,23 +55,57 @@ func (c *clientSession) watch(ctx context.Context, m wire.Watch) error {
 		if err != nil {
 			return err
 		}
-		again, err := c.goesOn(ctx, m.Run)
+		again, err := c.goesOn(ctx, m, seen)
 		if err != nil {
 			return err
 		}
-		final := !again
-		if err := c.send(wire.Ended{Build: ended, Final: final}); err != nil || final {
+		if err := c.send(wire.Ended{Build: ended, Final: !again}); err != nil || !again {
 			return err
 		}
 		m.From = 0
 	}
 }
 
-// goesOn reports whether a further build of the run follows, or is running.
-func (c *clientSession) goesOn(ctx context.Context, run uint64) (bool, error) {
+// goesOn reports whether a further build of the run follows, or is there.
+func (c *clientSession) goesOn(ctx context.Context, m wire.Watch, seen map[uuid.UUID]bool) (bool, error) {
+	if m.Run == 0 {
+		return false, nil
+	}
 	queued := false
-	err := c.owner.look(ctx, func(st *schedule.State) { queued = run != 0 && st.Run(run) != nil })
-	return queued || c.building.newest(func(l *live) bool { return run != 0 && l.Run.ID == run }) != nil, err
+	err := c.owner.look(ctx, func(st *schedule.State) { queued = st.Run(m.Run) != nil })
+	if err != nil || queued {
+		return queued, err
+	}
+	unseen, err := c.buildsOf(m, seen)
+	return len(unseen) > 0, err
+}
+
+// buildsOf are the builds of a run that are not in seen, the newest first.
+func (c *clientSession) buildsOf(m wire.Watch, seen map[uuid.UUID]bool) ([]wire.BuildStatus, error) {
+	// Those that run are looked at first: one that ends meanwhile is found
+	// among those that have ended.
+	running := c.building.all(func(l *live) bool { return l.Run.ID == m.Run })
+	ended, err := c.store.List(m.Job, runBuilds)
+	if err != nil {
+		return nil, err
+	}
+	var found []wire.BuildStatus
+	had := maps.Clone(seen)
+	add := func(status wire.BuildStatus) {
+		if !had[status.UUID] {
+			had[status.UUID] = true
+			found = append(found, status)
+		}
+	}
+	for _, l := range running {
+		add(l.status())
+	}
+	for _, build := range ended {
+		if build.Run == m.Run {
+			add(endedStatus(build))
+		}
+	}
+	return found, nil
 }
 
 // replay shows a build's console from a line on, to its end, and returns its
@@ -148,9 +185,9 @@ func (c *clientSession) replayEnded(id uuid.UUID, from int64, show func(int64, [
 }
 
 // find tells which build a client wants to watch.
-func (c *clientSession) find(ctx context.Context, m wire.Watch) (wire.BuildStatus, error) {
+func (c *clientSession) find(ctx context.Context, m wire.Watch, seen map[uuid.UUID]bool) (wire.BuildStatus, error) {
 	if m.Run != 0 {
-		return c.findRun(ctx, m)
+		return c.findRun(ctx, m, seen)
 	}
 	if m.What == "" {
 		l := c.building.newest(func(l *live) bool {
@@ -200,20 +237,32 @@ func (c *clientSession) findBuild(ctx context.Context, what string) (wire.BuildS
 // runBuilds is how many of a job's last builds are searched for one of a run.
 const runBuilds = 100
 
-// findRun waits until the run is handed out. When that was before, it is the
-// newest build of the run.
-func (c *clientSession) findRun(ctx context.Context, m wire.Watch) (wire.BuildStatus, error) {
-	for {
+// findRun waits for a build of the run that was not seen yet. When there are
+// several, the first one to be shown is the newest, all others are in order.
+func (c *clientSession) findRun(ctx context.Context, m wire.Watch, seen map[uuid.UUID]bool) (wire.BuildStatus, error) {
+	for first := true; ; first = false {
 		changed := c.building.wait()
-		if l := c.building.newest(func(l *live) bool { return l.Run.ID == m.Run }); l != nil {
-			return l.status(), nil
-		}
 		queued := false
 		if err := c.owner.look(ctx, func(st *schedule.State) { queued = st.Run(m.Run) != nil }); err != nil {
 			return wire.BuildStatus{}, err
 		}
-		if !queued {
-			break
+		var unseen []wire.BuildStatus
+		if first || !queued || c.building.newest(func(l *live) bool { return l.Run.ID == m.Run }) != nil {
+			var err error
+			if unseen, err = c.buildsOf(m, seen); err != nil {
+				return wire.BuildStatus{}, err
+			}
+		}
+		switch {
+		case len(unseen) > 0 && len(seen) > 0:
+			return unseen[len(unseen)-1], nil
+		case len(unseen) > 0 && (!queued || c.building.get(unseen[0].UUID) != nil):
+			for _, older := range unseen[1:] {
+				seen[older.UUID] = true
+			}
+			return unseen[0], nil
+		case !queued:
+			return wire.BuildStatus{}, fmt.Errorf("run %d of job %q ended without a further build: it was cancelled or unscheduled", m.Run, m.Job)
 		}
 		select {
 		case <-changed:
@@ -221,19 +270,6 @@ func (c *clientSession) findRun(ctx context.Context, m wire.Watch) (wire.BuildSt
 			return wire.BuildStatus{}, context.Cause(ctx)
 		}
 	}
-	builds, err := c.store.List(m.Job, runBuilds)
-	if err != nil {
-		return wire.BuildStatus{}, err
-	}
-	for _, build := range builds {
-		if build.Run == m.Run {
-			return endedStatus(build), nil
-		}
-	}
-	if l := c.building.newest(func(l *live) bool { return l.Run.ID == m.Run }); l != nil {
-		return l.status(), nil
-	}
-	return wire.BuildStatus{}, fmt.Errorf("run %d of job %q ended without a build: it was cancelled or unscheduled", m.Run, m.Job)
 }
 
 func endedStatus(b job.Build) wire.BuildStatus {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"builder/pkg/job"
@@ -56,6 +57,10 @@ const (
 	restTime = time.Second
 	// clockCheck bounds the sleep, since timers do not see the clock being set.
 	clockCheck = time.Minute
+	// maxRecord bounds what one request may add to the journal, and maxDue what
+	// comes due in one turn: all of a turn is one batch, which has a limit too.
+	maxRecord = 48 << 10
+	maxDue    = 1 << 20
 )
 
 // errStopped answers requests that came too late.
@@ -133,6 +138,9 @@ func (o *owner) turn(requests []*request) error {
 		settle(err)
 	}
 	if err != nil {
+		t.takeBack()
+	}
+	if err != nil {
 		return o.recover(err)
 	}
 	o.compact()
@@ -144,7 +152,11 @@ func (o *owner) commit(records [][]byte) error {
 	if len(records) == 0 {
 		return nil
 	}
-	if err := o.journal.Append(records...); err != nil {
+	err := o.journal.Append(records...)
+	switch {
+	case errors.Is(err, journal.ErrUnknown):
+		return fmt.Errorf("the change may be kept or not: %w", err)
+	case err != nil:
 		return fmt.Errorf("the change was not kept: %w", err)
 	}
 	return nil
@@ -210,6 +222,11 @@ func (o *owner) request(ctx context.Context, r *request) error {
 	case err := <-r.done:
 		return err
 	case <-o.stopped:
+	}
+	select {
+	case err := <-r.done: // in the last turn
+		return err
+	default:
 		return errStopped
 	}
 }
@@ -219,8 +236,10 @@ type turn struct {
 	*owner
 	now     time.Time
 	records [][]byte
+	octets  int // of the records
 	// settle is called with the commit's error when that is known.
 	settle []func(error)
+	given  []*waiter // workers that were given a run, in that order
 }
 
 // advance applies an event that was decided on this very state.
@@ -228,13 +247,18 @@ func (t *turn) advance(e schedule.Event) {
 	if err := t.state.Advance(e); err != nil {
 		panic(fmt.Sprintf("server: an event does not fit the state it was decided on: %v", err))
 	}
-	t.records = append(t.records, schedule.Encode(e))
+	record := schedule.Encode(e)
+	t.records = append(t.records, record)
+	t.octets += len(record)
 }
 
 // decide serves one request. Its answer waits for the commit even when it is a
 // refusal: that may tell of a change before it in the same turn.
 func (t *turn) decide(r *request) {
 	events, err := r.decide(t.state, t.now)
+	if err == nil {
+		err = checkSize(events)
+	}
 	if err == nil {
 		for _, e := range events {
 			t.advance(e)
@@ -245,9 +269,26 @@ func (t *turn) decide(r *request) {
 	})
 }
 
-// due queues what has come due.
+// checkSize refuses what would take up the batch of everybody else.
+func checkSize(events []schedule.Event) error {
+	size := 0
+	for _, e := range events {
+		size += len(schedule.Encode(e))
+	}
+	if size > maxRecord {
+		return fmt.Errorf("this takes %d octets in the schedule, %d are allowed", size, maxRecord)
+	}
+	return nil
+}
+
+// due queues what has come due; a further turn follows at once when that is more
+// than fits into one.
 func (t *turn) due() {
+	begin := t.octets
 	for _, e := range t.state.Due(t.now, t.platforms) {
+		if t.octets-begin > maxDue {
+			return
+		}
 		t.advance(e)
 	}
 }
@@ -255,27 +296,36 @@ func (t *turn) due() {
 // handOut gives runs to waiting workers, the longest-waiting one first.
 func (t *turn) handOut() {
 	for platform := range t.pool.platforms() {
-		for {
+		for t.state.Ready(platform, t.now) {
 			w := t.pool.first(platform)
 			if w == nil {
 				break
 			}
+			t.pool.remove(w)
+			if w.gone() {
+				continue // its session is about to notice
+			}
 			id := uuid.New()
 			e, ok := t.state.HandOut(t.now, platform, w.worker, id)
 			if !ok {
-				break
+				panic("server: no run for platform " + platform + ", which has one ready")
 			}
 			t.advance(e)
-			t.pool.remove(w)
+			t.given = append(t.given, w)
 			building := t.state.Building(id)
 			t.settle = append(t.settle, func(commit error) {
-				if commit != nil {
-					t.pool.putBack(w)
-					return
+				if commit == nil {
+					t.handedOut(building)
+					w.assign(building)
 				}
-				t.handedOut(building)
-				w.assign(building)
 			})
 		}
+	}
+}
+
+// takeBack puts the workers back where they waited, after a failed commit.
+func (t *turn) takeBack() {
+	for _, w := range slices.Backward(t.given) {
+		t.pool.putBack(w)
 	}
 }

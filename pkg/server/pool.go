@@ -25,6 +25,7 @@ type waiter struct {
 	platform, worker string
 	address          string
 	since            time.Time
+	gone             func() bool   // asks the connection, without waiting
 	element          *list.Element // nil when not in the pool
 	assigned         *schedule.Building
 	wake             context.CancelFunc

@@ -44,6 +44,7 @@ type Config struct {
 	Grace   time.Duration
 	Retries schedule.Retries // zero means schedule.DefaultRetries
 	Program string           // version, told to peers
+	Files   disk.FS          // nil means disk.OS
 	Log     zerolog.Logger
 }
 
@@ -83,6 +84,9 @@ func Open(c Config) (_ *Server, err error) {
 	if c.Retries == (schedule.Retries{}) {
 		c.Retries = schedule.DefaultRetries
 	}
+	if c.Files == nil {
+		c.Files = disk.OS{}
+	}
 	s := &Server{
 		Config: c, pool: newPool(), templates: template.Dir(c.ConfigDir),
 		building: newBuildings(), budget: wire.NewBudget(frameMemory),
@@ -102,9 +106,8 @@ func Open(c Config) (_ *Server, err error) {
 }
 
 func (s *Server) open() error {
-	files := disk.OS{}
 	own := filepath.Join(s.Dir, "v1")
-	if err := disk.MkdirAll(files, own, 0o755); err != nil {
+	if err := disk.MkdirAll(s.Files, own, 0o755); err != nil {
 		return fmt.Errorf("making the data directory: %w", err)
 	}
 	unlock, err := disk.Lock(own)
@@ -112,14 +115,14 @@ func (s *Server) open() error {
 		return err
 	}
 	s.unlock = unlock
-	if s.store, err = store.Open(files, s.Dir, s.Log); err != nil {
+	if s.store, err = store.Open(s.Files, s.Dir, s.Log); err != nil {
 		return err
 	}
 	stateDir := filepath.Join(own, "state")
-	if err := s.takeOver(files, stateDir); err != nil {
+	if err := s.takeOver(stateDir); err != nil {
 		return err
 	}
-	j, state, err := journal.Open(files, stateDir, schedule.New, journal.Options{})
+	j, state, err := journal.Open(s.Files, stateDir, schedule.New, journal.Options{})
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 // takeOver makes the state of a reference server that used this directory ours,
 // when there is one and none of ours. Its file is left as it is. Our state gets
 // its name when it is complete.
-func (s *Server) takeOver(files disk.FS, stateDir string) error {
+func (s *Server) takeOver(stateDir string) error {
 	file := filepath.Join(s.Dir, "state")
 	if exists(stateDir) || !exists(file) {
 		return nil
@@ -37,13 +37,13 @@ func (s *Server) takeOver(files disk.FS, stateDir string) error {
 	if err := os.RemoveAll(fresh); err != nil { // of a start that was killed here
 		return err
 	}
-	if err := writeEvents(files, fresh, events); err != nil {
+	if err := writeEvents(s.Files, fresh, events); err != nil {
 		return fmt.Errorf("taking over the reference's state: %w", err)
 	}
-	if err := files.Rename(fresh, stateDir); err != nil {
+	if err := s.Files.Rename(fresh, stateDir); err != nil {
 		return err
 	}
-	if err := files.SyncDir(filepath.Dir(stateDir)); err != nil {
+	if err := s.Files.SyncDir(filepath.Dir(stateDir)); err != nil {
 		return err
 	}
 	s.Log.Info().Int("jobs", len(ref.Entries)).Str("file", file).Msg("took over the reference's state")

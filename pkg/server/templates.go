@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"builder/pkg/job"
+	"builder/pkg/wire"
 )
 
 // expand makes the script of a job with a template, for a platform.
@@ -19,6 +20,9 @@ func (s *Server) expand(j job.Job, platform string) ([]byte, error) {
 		vars[v.Name] = v.Value
 	}
 	text, err := t.Expand(vars)
+	if err == nil && len(text) > wire.MaxScript {
+		err = fmt.Errorf("template %q gives a script of %d octets, the limit is %d", j.Template, len(text), wire.MaxScript)
+	}
 	return []byte(text), err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"builder/pkg/job"
@@ -12,21 +13,31 @@ import (
 )
 
 // serveWorker gives a worker one build after the other, or just one if it
-// speaks protocol 5.
-func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Peer) error {
+// speaks protocol 5. gone asks the connection whether the worker still is there.
+func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Peer, gone func() bool) error {
 	w := &workerSession{
-		Server: s, conn: conn, own: peer.Own(), address: conn.RemoteAddr(), since: time.Now(), name: conn.RemoteAddr(),
+		Server: s, conn: conn, own: peer.Own(), address: conn.RemoteAddr(), since: time.Now(), name: conn.RemoteAddr(), gone: gone,
 	}
 	if peer.Name != "" {
 		w.name = shorten(peer.Name)
 	}
 	for {
-		building, err := w.await(ctx)
+		platform, err := w.request(ctx)
 		if err != nil {
 			return err
 		}
-		if err := w.run(ctx, building); err != nil || !w.own {
-			return err
+		// A build that ends before the worker has heard of it leaves it waiting.
+		for sent := false; !sent; {
+			building, err := w.await(ctx, platform)
+			if building != nil {
+				sent, err = w.run(ctx, building, err)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if !w.own {
+			return nil
 		}
 	}
 }
@@ -35,7 +46,7 @@ func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Pee
 func shorten(name string) string {
 	const most = 100
 	if len(name) > most {
-		return name[:most]
+		return strings.ToValidUTF8(name[:most], "")
 	}
 	return name
 }
@@ -48,33 +59,45 @@ type workerSession struct {
 	name    string
 	address string
 	since   time.Time
+	gone    func() bool
+}
+
+// request takes the worker's wish for a build. It comes at once, but from a
+// worker that has to tidy up after the build before.
+func (w *workerSession) request(ctx context.Context) (platform string, err error) {
+	patience := requestTime
+	if w.own {
+		patience = idleTime
+	}
+	patient, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	m, err := w.conn.Receive(patient, wire.KindJobRequested)
+	if err != nil {
+		return "", err
+	}
+	platform = m.(wire.JobRequested).Platform
+	return platform, w.seen(ctx, platform)
 }
 
 // await lets the worker wait until it is given a build. The connection is read
-// meanwhile: a worker that went is noticed at once and never given one.
-func (w *workerSession) await(ctx context.Context) (*schedule.Building, error) {
-	m, err := w.conn.Receive(ctx, wire.KindJobRequested)
-	if err != nil {
-		return nil, err
-	}
-	platform := m.(wire.JobRequested).Platform
-	if err := w.seen(ctx, platform); err != nil {
-		return nil, err
-	}
+// meanwhile, so a worker that went is noticed at once. With a build, the error
+// says that the worker went in the very moment in which it was given.
+func (w *workerSession) await(ctx context.Context, platform string) (*schedule.Building, error) {
 	waiting, wake := context.WithCancel(ctx)
 	defer wake()
-	me := &waiter{platform: platform, worker: w.name, address: w.address, since: w.since, wake: wake}
-	err = w.owner.look(ctx, func(*schedule.State) { w.pool.add(me) })
-	if err != nil {
+	me := &waiter{platform: platform, worker: w.name, address: w.address, since: w.since, wake: wake, gone: w.gone}
+	if err := w.owner.look(ctx, func(*schedule.State) { w.pool.add(me) }); err != nil {
 		return nil, err
 	}
-	_, err = w.conn.Receive(waiting) // nothing may come: it returns when woken, or when the worker went
+	_, err := w.conn.Receive(waiting) // nothing may come: it returns when woken, or when the worker went
 	leave := w.owner.look(context.WithoutCancel(ctx), func(*schedule.State) { w.pool.remove(me) })
 	switch {
-	case me.assigned != nil:
-		return me.assigned, nil // if the worker went in this very moment, sending will tell
 	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
+		return nil, context.Cause(ctx) // if it was given one, the next server ends that
+	case me.assigned != nil && errors.Is(err, context.Canceled):
+		return me.assigned, nil
+	case me.assigned != nil:
+		return me.assigned, err
 	case leave != nil:
 		return nil, leave
 	}
@@ -96,7 +119,7 @@ func (w *workerSession) seen(ctx context.Context, platform string) error {
 	case err == nil:
 		return nil
 	case w.own:
-		return errors.Join(err, w.conn.Send(wire.Failure{Text: err.Error()}))
+		return err // the session tells it
 	case errors.Is(err, schedule.ErrDropped):
 		w.Log.Warn().Str("platform", platform).Str("worker", w.name).Msg("worker of a dropped platform waits")
 		return nil // it waits in the pool: nothing is handed out there before undrop-platform
@@ -104,21 +127,22 @@ func (w *workerSession) seen(ctx context.Context, platform string) error {
 	return err
 }
 
-// run does one build with the worker, to its durable end. The error says that
-// the connection can not be used any more.
-func (w *workerSession) run(ctx context.Context, building *schedule.Building) error {
+// run does one build with the worker, to its durable end, or ends it at once if
+// the worker is gone. sent is false when the worker has not heard of it; the
+// error says that the connection can not be used any more.
+func (w *workerSession) run(ctx context.Context, building *schedule.Building, gone error) (sent bool, err error) {
 	b := &build{workerSession: w, live: w.building.get(building.UUID), origin: time.Now()}
 	b.log = w.Log.With().Str("job", b.Run.Job.Name).Str("build", b.UUID.String()).
 		Str("platform", b.Run.Platform).Str("worker", w.name).Logger()
-	result, err := b.conduct(ctx)
+	result, err := b.conduct(ctx, gone)
 	if err != nil && ctx.Err() != nil {
 		b.closeDraft()
-		return err // the server ends; the next one ends the build
+		return b.sent, err // the server ends; the next one ends the build
 	}
 	if end := b.end(ctx, result); end != nil {
-		return errors.Join(err, end)
+		return b.sent, errors.Join(err, end)
 	}
-	return err
+	return b.sent, err
 }
 
 // lost is the result of a build whose worker went.

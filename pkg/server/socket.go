@@ -1,0 +1,60 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// quiet reports whether a connection is open and nothing has come from the
+// peer: no octet, no end and no error. It does not wait and takes nothing, so
+// it may be asked while another goroutine reads.
+func quiet(c net.Conn) bool {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return true // not a socket: the reader will notice
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	open := false
+	err = raw.Control(func(fd uintptr) {
+		var one [1]byte
+		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		open = errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)
+	})
+	return err == nil && open
+}
+
+const (
+	// partTime and partSize bound what is read of a peer that was told to go.
+	partTime = time.Second
+	partSize = 1 << 20
+)
+
+// part reads what a peer still sends that was told why its connection ends: to
+// close over unread octets resets the connection, and the peer would not see
+// the message.
+func part(c net.Conn) {
+	half, ok := c.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(partTime)) != nil {
+		return
+	}
+	io.CopyN(io.Discard, c, partSize) //nolint:errcheck // the connection is given up
+}
+
+// maxSessions is how many connections are served at a time: half of what the
+// process may have open, the rest is for consoles, artifacts and the journal.
+func maxSessions() int {
+	const fewest, most = 16, 1 << 20
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fewest
+	}
+	return int(max(fewest, min(uint64(limit.Cur)/2, most))) //nolint:unconvert // signed on FreeBSD
+}
