@@ -76,7 +76,7 @@ func (d *Draft) commit(b job.Build) (job.Build, error) {
 // all syncs that need not wait for another run at once.
 func (d *Draft) sync(recordName string, data []byte) error {
 	var group errgroup.Group
-	group.Go(d.console.Sync)
+	group.Go(func() error { return d.console.Sync() })
 	group.Go(func() error { return d.store.dirs.sync(d.pending) })
 	group.Go(d.syncContents)
 	group.Go(func() error {

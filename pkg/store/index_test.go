@@ -49,7 +49,7 @@ func TestIndexIsRebuilt(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := scratch(t)
 			takeOver(t, dir)
 			s := open(t, disk.OS{}, dir)
 			const first = 100 // behind the vectors' numbers
@@ -79,7 +79,7 @@ func TestIndexOfAnotherVersion(t *testing.T) {
 		"nothing": "DROP TABLE builds",
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := scratch(t)
 			s := open(t, disk.OS{}, dir)
 			some(t, s)
 			want, err := s.List("alpha", 0)
@@ -100,7 +100,7 @@ func TestIndexOfAnotherVersion(t *testing.T) {
 
 // TestIndexFollows: what was added or removed while the server was stopped.
 func TestIndexFollows(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, disk.OS{}, dir)
 	some(t, s)
 	if err := s.Close(); err != nil {
@@ -136,7 +136,7 @@ func TestIndexFollows(t *testing.T) {
 }
 
 func TestQueries(t *testing.T) {
-	s := open(t, disk.OS{}, t.TempDir())
+	s := open(t, disk.OS{}, scratch(t))
 	if _, err := s.Latest("", ""); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the latest of none: %v", err)
 	}
@@ -164,7 +164,7 @@ func TestQueries(t *testing.T) {
 }
 
 func TestResolve(t *testing.T) {
-	s := open(t, disk.OS{}, t.TempDir())
+	s := open(t, disk.OS{}, scratch(t))
 	some(t, s)
 	other := buildOf("other", 1)
 	other.UUID[0] = 0x12
@@ -203,7 +203,7 @@ func TestResolve(t *testing.T) {
 
 // TestQueryPlans: no query looks at every build, or sorts.
 func TestQueryPlans(t *testing.T) {
-	s := open(t, disk.OS{}, t.TempDir())
+	s := open(t, disk.OS{}, scratch(t))
 	queries := store.NewestQueries()
 	queries["prefix"] = store.PrefixQuery
 	for name, using := range map[string]string{
@@ -237,7 +237,7 @@ func TestQueryPlans(t *testing.T) {
 // TestPathsOfTheIndex: SQLite takes a URI, in which some octets have a meaning.
 func TestPathsOfTheIndex(t *testing.T) {
 	for _, name := range []string{"a b", "a?b=c", "a%20b", "a#b", "ä"} {
-		dir := filepath.Join(t.TempDir(), name)
+		dir := filepath.Join(scratch(t), name)
 		s := open(t, disk.OS{}, dir)
 		mustCommit(t, s, buildOf("hello", 1), nil, nil)
 		if _, err := s.Build(number(1)); err != nil {
@@ -247,7 +247,7 @@ func TestPathsOfTheIndex(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	t.Chdir(t.TempDir())
+	t.Chdir(scratch(t))
 	s := open(t, disk.OS{}, "relative")
 	mustCommit(t, s, buildOf("hello", 1), nil, nil)
 	if _, err := os.Stat("relative/v1/index.sqlite"); err != nil {

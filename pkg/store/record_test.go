@@ -24,7 +24,7 @@ func recordName(dir, directory string, n int) string {
 
 // TestDamagedRecords flips every bit of a record and cuts it everywhere.
 func TestDamagedRecords(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, disk.OS{}, dir)
 	want := mustCommit(t, s, buildOf("hello", 1), []string{"a line"}, []file{{"a", "data"}})
 	name := recordName(dir, "hello", 1)
@@ -82,7 +82,7 @@ func TestDamagedRecords(t *testing.T) {
 }
 
 func TestNewerRecord(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, disk.OS{}, dir)
 	mustCommit(t, s, buildOf("hello", 1), nil, nil)
 	name := recordName(dir, "hello", 1)
@@ -96,7 +96,7 @@ func TestNewerRecord(t *testing.T) {
 
 // TestLostConsole: a console that was cut where a line ends looks sound by itself.
 func TestLostConsole(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, disk.OS{}, dir)
 	b := mustCommit(t, s, buildOf("hello", 1), []string{"one", "two"}, nil)
 	at := filepath.Dir(recordName(dir, "hello", 1))
@@ -119,7 +119,7 @@ func TestJobNames(t *testing.T) {
 		"plain", "a.b_c+d-e", ".", "..", "", "a/b", "../../etc", "\x00", "\xff\xfe", "%", "%2F", "%~", "ä",
 		".hidden", "v1", "a b", long, long + "x", strings.Repeat("n", 101),
 	}
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, disk.OS{}, dir)
 	for n, name := range names {
 		mustCommit(t, s, buildOf(name, n), []string{name}, nil)

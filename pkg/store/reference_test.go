@@ -49,7 +49,7 @@ func writeResult(t *testing.T, dir string, data []byte) {
 }
 
 func TestTakeOver(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	takeOver(t, dir)
 	if err := os.WriteFile(filepath.Join(dir, "state"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func TestTakeOver(t *testing.T) {
 }
 
 func TestResult(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	takeOver(t, dir)
 	s := open(t, disk.OS{}, dir)
 	got, err := s.Build(number(1)) // exec_console
@@ -127,7 +127,7 @@ func TestResult(t *testing.T) {
 
 // TestLongResult replays lines that are longer than ours may be.
 func TestLongResult(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	var printed, want []string
 	for i, length := range []int{70_000, 3, job.MaxLine, 0, 2*job.MaxLine + 1} {
 		line := strings.Repeat(string(rune('a'+i)), length)
@@ -182,7 +182,7 @@ func TestDamagedResults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := scratch(t)
 	damaged := map[string][]byte{"cut": whole[:100], "empty": nil, "odd": odd, "longer": append(bytes.Clone(whole), 0)}
 	n := 0
 	for name, data := range damaged {

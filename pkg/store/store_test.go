@@ -153,7 +153,7 @@ func export(t *testing.T, s *store.Store, id uuid.UUID) []byte {
 }
 
 func TestBuild(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, disk.OS{}, dir)
 	const script = "#!/bin/sh\nmake\n"
 	content, err := s.Put(strings.NewReader(script))
@@ -274,7 +274,7 @@ func checkExport(t *testing.T, s *store.Store, b job.Build, lines []string, file
 }
 
 func TestContents(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, disk.OS{}, dir)
 	unknown := job.ContentOf([]byte("unknown"))
 	if s.HasContent(unknown) {
@@ -330,7 +330,7 @@ type failing struct{ err error }
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func TestAdd(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, disk.OS{}, dir)
 	d, err := s.Begin("hello", number(1))
 	if err != nil {
@@ -391,7 +391,7 @@ func TestAdd(t *testing.T) {
 }
 
 func TestNotesAreBounded(t *testing.T) {
-	s := open(t, disk.OS{}, t.TempDir())
+	s := open(t, disk.OS{}, scratch(t))
 	d, err := s.Begin("hello", number(1))
 	if err != nil {
 		t.Fatal(err)
@@ -409,7 +409,7 @@ func TestNotesAreBounded(t *testing.T) {
 }
 
 func TestDraftEnds(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, disk.OS{}, dir)
 	d, err := s.Begin("hello", number(1))
 	if err != nil {
@@ -472,7 +472,7 @@ func TestDraftEnds(t *testing.T) {
 }
 
 func TestConcurrentDrafts(t *testing.T) {
-	dir := t.TempDir()
+	dir := scratch(t)
 	s := open(t, disk.OS{}, dir)
 	const drafts = 30
 	errs := make(chan error, drafts)

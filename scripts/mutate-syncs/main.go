@@ -40,6 +40,16 @@ var subjects = map[string]subject{
 		files: "pkg/journal/*.go",
 		tests: []string{"./pkg/journal/"},
 	},
+	"console": {
+		files: "pkg/console/*.go",
+		tests: []string{"./pkg/console/", "./pkg/store/"},
+		env:   []string{"STORE_ROUNDS=2"},
+	},
+	"store": {
+		files: "pkg/store/*.go",
+		tests: []string{"./pkg/store/"},
+		env:   []string{"STORE_ROUNDS=3"},
+	},
 }
 
 func main() {
