@@ -2,9 +2,13 @@ package wire_test
 
 import (
 	"context"
+	"io"
+	"net"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"builder/pkg/der"
 	"builder/pkg/job"
@@ -50,6 +54,60 @@ func TestAllocation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStreamedMemory: an artifact of any size takes the memory of some buffers
+// at both ends.
+func TestStreamedMemory(t *testing.T) {
+	const size, most = 64 << 20, 1 << 20
+	near, far := timeless()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		err := wire.NewConn(far, nil).Send(wire.Finish{Files: []wire.File{{Path: "a", Data: wire.Blob{
+			Size: size, Open: func() (io.ReadCloser, error) { return io.NopCloser(io.LimitReader(zeros{}, size)), nil },
+		}}}})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	m, err := wire.NewConn(near, nil).Receive(t.Context(), wire.KindFinish)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := m.(*wire.Incoming).Files.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, file.Data)
+	if n != size || err != nil {
+		t.Errorf("received %d octets, %v, want %d", n, err, size)
+	}
+	sender.Wait()
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > most {
+		t.Errorf("allocated %d octets, want at most %d", got, most)
+	}
+}
+
+// timeless is a pipe without deadlines: those of net.Pipe allocate.
+func timeless() (near, far net.Conn) {
+	near, far = net.Pipe()
+	return patient{near}, patient{far}
+}
+
+type patient struct{ net.Conn }
+
+func (patient) SetReadDeadline(time.Time) error  { return nil }
+func (patient) SetWriteDeadline(time.Time) error { return nil }
+
+// zeros is an endless file.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // nested is about size octets of SEQUENCEs within SEQUENCEs.
