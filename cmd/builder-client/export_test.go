@@ -13,7 +13,9 @@ var (
 	Harmless    = harmless
 	WriteStatus = writeStatus
 	StatusJSON  = statusJSON
+	BuildJSON   = buildJSON
 	WriteJSON   = writeJSON
+	Command     = command
 	NewScreen   = newScreen
 )
 

@@ -51,7 +51,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"server": startServer, "worker": startWorker, "wait": waitFor, "legacy": startLegacy, "fickle": startFickle,
+			"server": startServer, "worker": startWorker, "manual": runManual, "legacy": startLegacy, "fickle": startFickle,
 			"status": exitStatus, "interrupt": interrupt, "result": makeResult, "capture": capture,
 		},
 		Setup: func(env *testscript.Env) error {
@@ -134,22 +134,6 @@ func start(ts *testscript.TestScript, program string, args []string, each func([
 		cmd.Wait()
 		kill.Stop()
 	})
-}
-
-// waitFor runs the client until its output has the text: wait TEXT COMMAND...
-func waitFor(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) < 2 {
-		ts.Fatalf("usage: wait TEXT COMMAND...")
-	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		out, _ := clientCommand(ts, args[1:]).CombinedOutput()
-		if strings.Contains(string(out), args[0]) {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("%q never came, last: %s", args[0], out)
-		}
-	}
 }
 
 // capture sets a variable to a field of the first build that the client prints
