@@ -49,7 +49,11 @@ func (d *directories) make(name string, pending pendingSyncs) error {
 type pendingSyncs map[string][]string
 
 // add adds the directory name.
-func (p pendingSyncs) add(name string) { p[name] = append(p[name], []string{}...) }
+func (p pendingSyncs) add(name string) {
+	if _, ok := p[name]; !ok {
+		p[name] = nil
+	}
+}
 
 // sync syncs what is pending. After an error all of it has to be synced again.
 func (d *directories) sync(pending pendingSyncs) error {

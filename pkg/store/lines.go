@@ -99,11 +99,7 @@ func (s *Store) replay(p place, from int64, to *bundle) error {
 		if err != nil {
 			return err
 		}
-		var flags job.LineFlags
-		if line.Flags&job.Unended != 0 {
-			flags = job.Unended
-		}
-		if !to.add(job.Line{Delta: line.Delta, Data: line.Data, Flags: flags}) {
+		if !to.add(line) {
 			return nil
 		}
 	}
