@@ -83,7 +83,7 @@ func (o *options) complete(names func(wire.StatusReply) []string) completer {
 		ctx, stop := context.WithTimeout(cmd.Context(), completionTime)
 		defer stop()
 		c := client.New(o.remote, client.Options{Protocol: o.protocol})
-		defer c.Close()
+		defer c.Close() //nolint:errcheck // a shell is not told
 		status, err := c.Status(ctx)
 		if err != nil {
 			return nil, nothingElse

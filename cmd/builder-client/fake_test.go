@@ -49,7 +49,7 @@ func startFake(ts *testscript.TestScript, serve func(context.Context, *wire.Conn
 }
 
 // startFickle runs a server of our own version on which a run takes two tries,
-// exports break off, and nothing can be cancelled.
+// exports break off, watching "broken" does too, and nothing can be cancelled.
 func startFickle(ts *testscript.TestScript, _ bool, _ []string) {
 	startFake(ts, func(ctx context.Context, conn *wire.Conn) error {
 		all := []string{wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds}
@@ -61,9 +61,12 @@ func startFickle(ts *testscript.TestScript, _ bool, _ []string) {
 			if err != nil {
 				return err
 			}
-			for _, answer := range fickleAnswers(m) {
+			for i, answer := range fickleAnswers(m) {
 				if err := conn.Send(answer); err != nil {
 					return err
+				}
+				if w, ok := m.(wire.Watch); ok && w.What == "broken" && i == 1 {
+					return errBroken
 				}
 			}
 		}

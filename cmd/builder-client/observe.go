@@ -51,8 +51,10 @@ func watch(cmd *cobra.Command, c *client.Client, target wire.Watch) error {
 			return err
 		}
 		return program.ErrSilent
+	case err != nil && s.watching():
+		return errors.Join(s.leave(), err)
 	case err != nil:
-		return errors.Join(s.note("stopped watching"), err)
+		return err
 	case s.ended == nil || !s.ended.Result.Success():
 		return program.ErrSilent
 	}

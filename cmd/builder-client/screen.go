@@ -24,10 +24,10 @@ type screen struct {
 	out      *bufio.Writer
 	notes    io.Writer
 	terminal bool
-	shown    []byte    // of the line that is being printed
-	midLine  bool      // the cursor is not at the beginning of a line
-	build    uuid.UUID // begun last
-	ended    *job.Build
+	shown    []byte     // of the line that is being printed
+	midLine  bool       // the cursor is not at the beginning of a line
+	build    uuid.UUID  // begun last
+	ended    *job.Build // what became of it, nil while it runs
 }
 
 func newScreen(out, notes io.Writer) *screen {
@@ -45,7 +45,7 @@ func (s *screen) viewer() client.Viewer {
 }
 
 func (s *screen) begin(b wire.BuildStatus) error {
-	s.build = b.UUID
+	s.build, s.ended = b.UUID, nil
 	text := "build " + b.UUID.String()
 	if b.Job != "" {
 		text += " of job " + quoted(b.Job)
@@ -133,9 +133,12 @@ func (s *screen) note(text string) error {
 	return err
 }
 
-// leave says what becomes of a build that is no longer watched.
+// watching reports whether a build was begun that has not ended.
+func (s *screen) watching() bool { return s.build != uuid.Nil && s.ended == nil }
+
+// leave says what becomes of what is no longer watched.
 func (s *screen) leave() error {
-	if s.build == uuid.Nil {
+	if !s.watching() {
 		return s.note("stopped watching; the run stays in its queue")
 	}
 	return s.note(fmt.Sprintf("stopped watching; the build goes on (builder-client observe %s)", s.build))

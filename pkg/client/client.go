@@ -80,10 +80,15 @@ func (c *Client) connect(ctx context.Context) error {
 	return nil
 }
 
-// Own connects, and reports whether the server speaks our own version.
+// Own reports whether the server speaks our own version; it connects to find out,
+// unless it did before.
 func (c *Client) Own(ctx context.Context) (bool, error) {
-	err := c.connect(ctx)
-	return c.remote.Own(), err
+	if c.remote.Version == 0 {
+		if err := c.connect(ctx); err != nil {
+			return false, err
+		}
+	}
+	return c.remote.Own(), nil
 }
 
 // need returns an error unless the server has the capability; what is told to
