@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
@@ -27,10 +28,11 @@ var unhurried = context.Background()
 // them, many in one transaction; whoever reads writes first what is still
 // waiting. So an added row costs nothing and is found at once.
 type index struct {
-	db   *sql.DB
-	log  zerolog.Logger
-	wake chan struct{} // holds one element when rows wait; closed to end the writer
-	done chan struct{}
+	db      *sql.DB
+	log     zerolog.Logger
+	closing chan struct{} // closed when nothing is added any more
+	wake    chan struct{} // holds one element when rows wait; closed to end the writer
+	done    chan struct{}
 
 	writing sync.Mutex // one transaction at a time
 
@@ -56,7 +58,7 @@ func openIndex(name string, log zerolog.Logger) (*index, error) {
 	if err := prepare(db); err != nil {
 		return nil, fmt.Errorf("opening index %s: %w", name, errors.Join(err, db.Close()))
 	}
-	x := &index{db: db, log: log, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	x := &index{db: db, log: log, wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	go x.write()
 	return x, nil
 }
@@ -120,10 +122,18 @@ func (x *index) add(r row) {
 	}
 }
 
+// gatherTime is how long rows wait for others to share their transaction, which
+// costs as much as many rows. Readers do not wait for it.
+const gatherTime = 100 * time.Millisecond
+
 // write writes what is added until wake is closed.
 func (x *index) write() {
 	defer close(x.done)
 	for range x.wake {
+		select {
+		case <-time.After(gatherTime):
+		case <-x.closing:
+		}
 		if err := x.flush(); err != nil {
 			// Whoever reads tries again, as does the next one that adds.
 			x.log.Error().Err(err).Msg("writing index")
@@ -204,6 +214,7 @@ func (x *index) close() error {
 	if closed {
 		return nil
 	}
+	close(x.closing)
 	close(x.wake)
 	<-x.done
 	return errors.Join(x.flush(), x.db.Close())
