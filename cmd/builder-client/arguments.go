@@ -18,9 +18,9 @@ func arguments(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return program.Usage(fmt.Errorf("%s is missing", strings.Join(names[len(args):least], " and ")))
+			return usagef("missing: %s", strings.Join(names[len(args):least], ", "))
 		case len(args) > len(names):
-			return program.Usage(fmt.Errorf("unexpected argument %q", args[len(names)]))
+			return usagef("unexpected argument %q", args[len(names)])
 		}
 		return nil
 	}

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -49,7 +50,8 @@ func startFake(ts *testscript.TestScript, serve func(context.Context, *wire.Conn
 }
 
 // startFickle runs a server of our own version on which a run takes two tries,
-// exports break off, watching "broken" does too, and nothing can be cancelled.
+// exports break off, or stand still if it is "stalled", watching "broken" breaks
+// off too, and nothing can be cancelled.
 func startFickle(ts *testscript.TestScript, _ bool, _ []string) {
 	startFake(ts, func(ctx context.Context, conn *wire.Conn) error {
 		all := []string{wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds}
@@ -61,7 +63,7 @@ func startFickle(ts *testscript.TestScript, _ bool, _ []string) {
 			if err != nil {
 				return err
 			}
-			for i, answer := range fickleAnswers(m) {
+			for i, answer := range fickleAnswers(ctx, m) {
 				if err := conn.Send(answer); err != nil {
 					return err
 				}
@@ -75,15 +77,18 @@ func startFickle(ts *testscript.TestScript, _ bool, _ []string) {
 
 var errBroken = errors.New("broken off on purpose")
 
-func fickleAnswers(m wire.Message) []wire.Message {
-	switch m.(type) {
+func fickleAnswers(ctx context.Context, m wire.Message) []wire.Message {
+	switch m := m.(type) {
 	case wire.Execute:
 		return []wire.Message{
 			wire.Accepted{Runs: []wire.RunRef{{ID: 1, Platform: "a"}, {ID: 2, Platform: "b"}}}, wire.Success{},
 		}
 	case wire.Export:
 		return []wire.Message{wire.ExportReply{Size: 1 << 20, Write: func(w io.Writer) error {
-			_, err := w.Write(make([]byte, 1<<19))
+			_, err := w.Write(bytes.Repeat([]byte("begun\n"), 1<<16))
+			if m.What == "stalled" {
+				<-ctx.Done()
+			}
 			return errors.Join(err, errBroken)
 		}}}
 	}

@@ -50,9 +50,9 @@ fetches their results.`,
   builder-client -r build.example.org info`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return program.Usage(errors.New("name a command"))
+				return usagef("name a command")
 			}
-			return program.Usage(fmt.Errorf("unknown command %q", args[0]))
+			return usagef("unknown command %q", args[0])
 		},
 		RunE:              func(*cobra.Command, []string) error { return nil }, // Args refuses whatever comes
 		PersistentPreRunE: func(*cobra.Command, []string) error { return o.check() },
@@ -72,7 +72,7 @@ fetches their results.`,
 
 func (o *options) check() error {
 	if o.protocol != 0 && o.protocol != wire.OwnVersion && o.protocol != wire.ClientVersion {
-		return program.Usage(fmt.Errorf("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.ClientVersion))
+		return usagef("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.ClientVersion)
 	}
 	return nil
 }

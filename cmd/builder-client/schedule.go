@@ -65,7 +65,7 @@ func (f *scheduleFlags) submission(cmd *cobra.Command, args []string) (submissio
 	case withTemplate && f.template == "":
 		return s, usagef(`--template "": the name is empty`)
 	case !withTemplate && len(args) < 3:
-		return s, usagef("SCRIPT or --template is missing")
+		return s, usagef("missing: SCRIPT, or --template")
 	case !withTemplate && len(f.vars) > 0:
 		return s, usagef("--var goes with --template only")
 	case f.follow && s.plan.Cron != "":
