@@ -106,41 +106,40 @@ func (f *inspectFlags) show(cmd *cobra.Command, file *os.File, size int64) error
 // openResult opens a result file to be read from anywhere; standard input for
 // "-". What is no regular file is copied to one that has no name.
 func openResult(stdin io.Reader, name string) (*os.File, int64, error) {
-	file, isFile := stdin.(*os.File)
-	if name != "-" {
-		var err error
-		if file, err = os.Open(name); err != nil {
-			return nil, 0, err
-		}
-		isFile = true
-	}
-	if !isFile {
+	if name == "-" {
 		return spool(stdin)
 	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
 	info, err := file.Stat()
-	switch {
-	case err != nil:
-		return nil, 0, errors.Join(err, file.Close())
-	case info.IsDir():
-		return nil, 0, errors.Join(fmt.Errorf("%s is a directory", quoted(name)), file.Close())
-	case info.Mode().IsRegular() && name != "-": // standard input may stand anywhere
+	if err == nil && info.Mode().IsRegular() {
 		return file, info.Size(), nil
 	}
 	defer file.Close()
+	if err != nil {
+		return nil, 0, err
+	}
 	return spool(file)
 }
 
+// spool copies a stream to a file.
 func spool(in io.Reader) (*os.File, int64, error) {
 	file, err := os.CreateTemp("", "builder-client-")
 	if err != nil {
 		return nil, 0, err
 	}
-	size, err := io.Copy(file, in)
+	err = os.Remove(file.Name())
+	size := int64(0)
+	if err == nil {
+		size, err = io.Copy(file, in)
+	}
 	if err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
-	if err = errors.Join(err, os.Remove(file.Name())); err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("reading standard input: %w", err), file.Close())
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("copying the result file: %w", err), file.Close())
 	}
 	return file, size, nil
 }
