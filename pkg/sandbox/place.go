@@ -32,18 +32,27 @@ func (p *place) output() string { return filepath.Join(p.dir, "out") }
 func (p *place) home() string   { return filepath.Join(p.dir, "home") }
 func (p *place) temp() string   { return filepath.Join(p.dir, "tmp") }
 
-// make makes the directory and what is in it.
-func (p *place) make() error {
+// make makes the place of a spare directory.
+func (p *place) make(spare string) error {
 	var err error
 	if p.env, err = environment(p.spec, p.home(), p.temp(), p.output()); err != nil {
+		return errors.Join(err, os.Rename(spare, p.dir))
+	}
+	if err := os.Rename(spare, p.dir); err != nil {
 		return err
 	}
+	return writeScript(p.script(), p.spec.Script)
+}
+
+// makeSpare makes the directories of a place.
+func makeSpare(dir string) error {
+	p := place{dir: dir}
 	for _, dir := range []string{p.dir, p.output(), p.home(), p.temp()} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err
 		}
 	}
-	return writeScript(p.script(), p.spec.Script)
+	return nil
 }
 
 // Run implements [Place].
@@ -154,5 +163,6 @@ func (p *place) Destroy() error {
 		return fmt.Errorf("destroying place: %w", err)
 	}
 	p.sandbox.forget(filepath.Base(p.dir))
+	p.sandbox.stock()
 	return nil
 }

@@ -18,17 +18,20 @@ const placePrefix = "b-"
 // worker's own user, in a directory of its own. Cancelling, killing and cleaning
 // up are complete as far as the package comment says.
 type Plain struct {
-	root string
+	root  string
+	slots int
 
 	mu     sync.Mutex
 	idle   []*handle
+	spares []string        // names of directories that are made and not used yet
 	inUse  map[string]bool // names of directories in root
 	closed bool
 }
 
 // NewPlain returns a Plain that makes its places below the directory root, which
-// is made, for this user only, if it is missing. One supervisor process for each
-// of slots is started at once; more builds at a time start more. Close ends them.
+// is made, for this user only, if it is missing. One supervisor process and the
+// directories of one place for each of slots are made ahead, so that a build need
+// not wait for them; more builds at a time make more. Close removes them.
 //
 // The calling process becomes the parent of orphans among its descendants, and
 // kills such orphans that are not in its session when a supervisor was killed.
@@ -40,8 +43,9 @@ func NewPlain(root string, slots int) (*Plain, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("making directory for builds: %w", err)
 	}
-	p := &Plain{root: root, inUse: make(map[string]bool)}
+	p := &Plain{root: root, slots: slots, inUse: make(map[string]bool)}
 	for range slots {
+		p.stock()
 		h, err := startSupervisor()
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
@@ -73,10 +77,13 @@ func (p *Plain) Sweep() error {
 // Close ends the idle supervisors. One that is running a build ends after it.
 func (p *Plain) Close() error {
 	p.mu.Lock()
-	idle := p.idle
-	p.idle, p.closed = nil, true
+	idle, spares := p.idle, p.spares
+	p.idle, p.spares, p.closed = nil, nil, true
 	p.mu.Unlock()
 	var failures []error
+	for _, spare := range spares {
+		failures = append(failures, remove(filepath.Join(p.root, spare)))
+	}
 	for _, h := range idle {
 		failures = append(failures, h.close())
 	}
@@ -91,15 +98,73 @@ func (p *Plain) Prepare(ctx context.Context, spec Spec) (Place, error) {
 	if spec.Grace <= 0 {
 		spec.Grace = DefaultGrace
 	}
-	name := placePrefix + prefix(spec.Build) + "-" + strings.ToLower(rand.Text()[:12])
+	spare, err := p.spare()
+	if err != nil {
+		return nil, fmt.Errorf("preparing place: %w", err)
+	}
+	name := newName(spec.Build)
 	pl := &place{sandbox: p, dir: filepath.Join(p.root, name), spec: spec}
-	p.mu.Lock()
-	p.inUse[name] = true
-	p.mu.Unlock()
-	if err := pl.make(); err != nil {
+	p.use(name)
+	err = pl.make(filepath.Join(p.root, spare))
+	p.forget(spare)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("preparing place: %w", err), pl.Destroy())
 	}
 	return pl, nil
+}
+
+// newName is a directory's name that can not be guessed.
+func newName(build string) string {
+	return placePrefix + prefix(build) + "-" + strings.ToLower(rand.Text()[:12])
+}
+
+// spare takes the directories of a place that were made ahead, or makes them.
+func (p *Plain) spare() (name string, err error) {
+	p.mu.Lock()
+	if n := len(p.spares); n > 0 {
+		name, p.spares = p.spares[n-1], p.spares[:n-1]
+	}
+	p.mu.Unlock()
+	if name != "" {
+		return name, nil
+	}
+	return p.makeSpare()
+}
+
+func (p *Plain) makeSpare() (name string, err error) {
+	name = newName("spare")
+	p.use(name)
+	dir := filepath.Join(p.root, name)
+	if err := makeSpare(dir); err != nil {
+		p.forget(name)
+		return "", errors.Join(err, remove(dir))
+	}
+	return name, nil
+}
+
+// stock makes what is spare for the next build. When that fails the next build
+// makes its own, and tells if that fails too.
+func (p *Plain) stock() {
+	p.mu.Lock()
+	enough := p.closed || len(p.spares) >= p.slots
+	p.mu.Unlock()
+	if enough {
+		return
+	}
+	name, err := p.makeSpare()
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	keep := !p.closed
+	if keep {
+		p.spares = append(p.spares, name)
+	}
+	p.mu.Unlock()
+	if !keep {
+		p.forget(name)
+		remove(filepath.Join(p.root, name)) //nolint:errcheck // the next Sweep finds it
+	}
 }
 
 // prefix is the beginning of a build's uuid: enough for people to find the
@@ -149,6 +214,12 @@ func (p *Plain) uses(name string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.inUse[name]
+}
+
+func (p *Plain) use(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inUse[name] = true
 }
 
 func (p *Plain) forget(name string) {
