@@ -103,6 +103,14 @@ func (c *clientSession) attended(ctx context.Context, f func(context.Context) er
 		leave(sendError{err})
 	}()
 	err := f(ctx)
+	var went sendError
+	switch cause := context.Cause(ctx); {
+	case err == nil || cause == nil:
+	case errors.As(cause, &went):
+		err = went
+	default:
+		err = errStopped
+	}
 	leave(nil)
 	<-heard
 	return err

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 // deadline is how long tests wait for what must happen soon.
-const deadline = 30 * time.Second
+const deadline = 10 * time.Second
 
 // wait polls until done, and fails the test after the deadline.
 func wait(t testing.TB, what string, done func() bool) {
@@ -94,6 +94,7 @@ type running struct {
 	stop    context.CancelFunc // nil when it does not run
 	served  chan error
 	server  *server.Server
+	asking  *client.Client // by the test's own goroutine
 }
 
 // start runs a server with short times. It ends with the test, which also
@@ -144,7 +145,7 @@ func (r *running) startOn(l net.Listener) {
 		r.t.Fatalf("opening: %v", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	r.server, r.address, r.stop, r.served = s, l.Addr().String(), stop, make(chan error, 1)
+	r.server, r.address, r.stop, r.served, r.asking = s, l.Addr().String(), stop, make(chan error, 1), nil
 	go func() { r.served <- s.Serve(ctx, l) }()
 }
 
@@ -184,8 +185,15 @@ func (r *running) template(name, text string) {
 	}
 }
 
-// client is a client of our own version.
+// client is a client of our own version, for the test's own goroutine.
 func (r *running) client() *client.Client {
+	if r.asking == nil {
+		r.asking = r.newClient()
+	}
+	return r.asking
+}
+
+func (r *running) newClient() *client.Client {
 	c := client.New(r.address, client.Options{Protocol: wire.OwnVersion})
 	r.t.Cleanup(func() { c.Close() })
 	return c
