@@ -41,40 +41,38 @@ type build struct {
 }
 
 // conduct does the build up to its result. With a result that the worker did
-// not bring, err says that the connection can not be used any more.
+// not bring, err says that the connection can not be used any more. The worker
+// hears of the build first: it gets ready while its place in the store is made.
 func (b *build) conduct(ctx context.Context, gone error) (job.Result, error) {
-	script, failed := b.begin()
-	switch {
-	case failed != nil:
-		return *failed, gone
-	case gone != nil:
-		b.unheard = true
-		return lost(gone), gone
+	text, script, noScript := b.Server.script(b.Run)
+	b.script = script
+	if noScript == nil && gone == nil {
+		b.sent = true
+		gone = b.send(text)
 	}
-	b.sent = true
-	if err := b.send(script); err != nil {
-		return lost(err), err
+	if err := b.begin(); err != nil {
+		return job.Failure(job.ServerSide, "the server could not begin the build: %v", err), errors.Join(gone, err)
+	}
+	switch {
+	case noScript != nil:
+		return job.Failure(job.Setup, "%v", noScript), gone
+	case gone != nil:
+		b.unheard = !b.sent
+		return lost(gone), gone
 	}
 	b.log.Info().Msg("build handed out")
 	return b.follow(ctx)
 }
 
-// begin makes the script and the build's place in the store.
-func (b *build) begin() ([]byte, *job.Result) {
+// begin makes the build's place in the store, and lets observers in.
+func (b *build) begin() error {
 	defer close(b.begun)
 	draft, err := b.store.Begin(b.Run.Job.Name, b.UUID)
 	if err != nil {
-		failed := job.Failure(job.ServerSide, "the server could not begin the build: %v", err)
-		return nil, &failed
+		return err
 	}
 	b.draft, b.console = draft, draft.Console()
-	script, content, err := b.Server.script(b.Run)
-	b.script = content
-	if err != nil {
-		failed := job.Failure(job.Setup, "%v", err)
-		return nil, &failed
-	}
-	return script, nil
+	return nil
 }
 
 // script makes the text that a run executes.
