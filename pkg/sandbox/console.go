@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,9 @@ func pipe() (read *os.File, write int, err error) {
 	return os.NewFile(uintptr(fds[0]), "console"), fds[1], nil
 }
 
+// consoleBuffers keeps short builds from costing a buffer each.
+var consoleBuffers = sync.Pool{New: func() any { return new([consoleBuffer]byte) }}
+
 // copyConsole copies what the build prints until nobody can print any more, or
 // until r's deadline has passed and the pipe is empty. When writing to w fails it
 // has the build stopped, and goes on reading so that the build can end: one that
@@ -47,7 +51,9 @@ func copyConsole(w io.Writer, r *os.File, stop context.CancelCauseFunc) error {
 			stop(failure)
 		}
 	}
-	buffer := make([]byte, consoleBuffer)
+	pooled := consoleBuffers.Get().(*[consoleBuffer]byte)
+	defer consoleBuffers.Put(pooled)
+	buffer := pooled[:]
 	for {
 		n, err := r.Read(buffer)
 		write(buffer[:n])

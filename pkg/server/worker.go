@@ -90,12 +90,13 @@ func (w *workerSession) await(ctx context.Context, platform string) (*schedule.B
 		return nil, err
 	}
 	_, err := w.conn.Receive(waiting) // nothing may come: it returns when woken, or when the worker went
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		return me.assigned, nil // it has left the pool
+	}
 	leave := w.owner.look(context.WithoutCancel(ctx), func(*schedule.State) { w.pool.remove(me) })
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx) // if it was given one, the next server ends that
-	case me.assigned != nil && errors.Is(err, context.Canceled):
-		return me.assigned, nil
 	case me.assigned != nil:
 		return me.assigned, err
 	case leave != nil:

@@ -21,7 +21,7 @@ type Batch struct {
 func (b *Batch) Add(line job.Line) (full bool) {
 	if cap(b.text)-len(b.text) < len(line.Data) {
 		// The lines that are there keep the old one.
-		b.text = make([]byte, 0, max(4*batchSize, len(line.Data)))
+		b.text = make([]byte, 0, max(min(4*cap(b.text), 4*batchSize), len(line.Data), 1<<10))
 	}
 	begin := len(b.text)
 	b.text = append(b.text, line.Data...)
