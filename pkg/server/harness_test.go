@@ -209,6 +209,16 @@ func (r *running) schedule(name, platform, script string) wire.Accepted {
 	return accepted
 }
 
+// define adds a job of platform p that is due by a cron expression, or every so
+// many minutes.
+func (r *running) define(name, script, cron string, minutes int) {
+	r.t.Helper()
+	plan := job.Plan{Period: job.Never, Cron: cron, Every: time.Duration(minutes) * time.Minute}
+	if _, err := r.client().Schedule(r.t.Context(), job.Job{Name: name, Platform: "p"}, []byte(script), plan, false); err != nil {
+		r.t.Fatalf("scheduling: %v", err)
+	}
+}
+
 func (r *running) execute(name string) wire.Accepted {
 	r.t.Helper()
 	accepted, err := r.client().Execute(r.t.Context(), name, "")

@@ -108,11 +108,14 @@ func (o *owner) gather(first *request) []*request {
 
 // sleep is how long nothing happens by itself.
 func (o *owner) sleep(now time.Time) time.Duration {
+	if rest := o.resting.Sub(now); rest > 0 {
+		return rest // there may be runs to hand out
+	}
 	wait := clockCheck
 	if next, ok := o.state.NextDue(now); ok {
 		wait = min(wait, max(0, next.Sub(now)))
 	}
-	return max(wait, o.resting.Sub(now))
+	return wait
 }
 
 // turn is one turn. Nothing of it is told to anyone before it is durable.

@@ -80,6 +80,21 @@ func (s *seen) expect(t testing.TB, events ...string) {
 	}
 }
 
+// until skips events up to one that begins so.
+func (s *seen) until(t testing.TB, prefix string) {
+	t.Helper()
+	for end := time.After(deadline); ; {
+		select {
+		case got := <-s.events:
+			if strings.HasPrefix(got, prefix) {
+				return
+			}
+		case <-end:
+			t.Fatalf("waited in vain for %q", prefix)
+		}
+	}
+}
+
 // over waits for the end of the watching.
 func (s *seen) over(t testing.TB) error {
 	t.Helper()

@@ -1,0 +1,161 @@
+package server_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"builder/pkg/job"
+	"builder/pkg/server"
+	"builder/pkg/wire"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// failing makes the operations of those kinds fail on files whose names hold the
+// text.
+func failing(err error, name string, ops ...string) func(op, file string) error {
+	return func(op, file string) error {
+		for _, bad := range ops {
+			if op == bad && strings.Contains(file, name) {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+var diskFaults = map[string]struct {
+	err error
+	ops []string
+}{
+	"full":            {syscall.ENOSPC, []string{"write"}},
+	"can not cut off": {syscall.EIO, []string{"write", "truncate", "sync", "open", "rename"}},
+}
+
+// TestFullJournal: changes are refused with the reason, runs are not handed out,
+// and when there is space again everything goes on by itself.
+func TestFullJournal(t *testing.T) {
+	for name, fault := range diskFaults {
+		t.Run(name, func(t *testing.T) {
+			files := newFaulty()
+			r := start(t, func(c *server.Config) { c.Files = files })
+			r.schedule("before", "p", "x")
+			files.set(failing(fault.err, "journal", fault.ops...))
+			for i := range 3 {
+				_, err := r.client().Schedule(t.Context(), job.Job{Name: fmt.Sprint("refused", i), Platform: "p"}, []byte("x"), job.Plan{}, false)
+				if err == nil || !strings.Contains(err.Error(), fault.err.Error()) {
+					t.Errorf("scheduling: %v", err)
+				}
+			}
+			var workers []*peer
+			for i := range 3 {
+				workers = append(workers, r.requested(wire.OwnVersion, "p"))
+				wait(t, "the worker waits", func() bool { return len(r.platform("p").Workers) == i+1 })
+			}
+			tries := r.log.count("journal refused a change")
+			wait(t, "a hand-out is refused", func() bool { return r.log.count("journal refused a change") > tries })
+			if status := r.status(); len(status.Building) > 0 || len(status.Jobs) != 1 {
+				t.Errorf("status: %+v", status)
+			}
+			files.set(nil)
+			build := workers[0].begin().Build // the one that has waited longest, still
+			if build.Job != "before" {
+				t.Errorf("handed out: %+v", build)
+			}
+			r.schedule("after", "p", "x")
+			workers[1].begin()
+			workers[0].send(wire.Finish{UUID: build.UUID, Result: success})
+			workers[0].receive(wire.KindStored)
+			r.restart()
+			if jobs := r.status().Jobs; len(jobs) != 2 {
+				t.Errorf("%d jobs after the restart", len(jobs))
+			}
+			r.ended("before", 1)
+		})
+	}
+}
+
+// TestFullWhileEnding: the end of a build waits for the journal, and is not lost.
+func TestFullWhileEnding(t *testing.T) {
+	files := newFaulty()
+	r := start(t, func(c *server.Config) { c.Files = files })
+	r.schedule("one", "p", "x")
+	w := r.requested(wire.OwnVersion, "p")
+	id := w.begin().Build.UUID
+	s := r.watch(wire.Watch{What: "one"})
+	s.expect(t, "begin 1")
+	files.set(failing(syscall.ENOSPC, "journal", "write"))
+	w.send(wire.Finish{UUID: id, Result: success})
+	wait(t, "the end is refused", func() bool { return r.log.count("ending the build") > 0 })
+	if len(s.events) > 0 {
+		t.Error("the end is told before it is durable")
+	}
+	files.set(nil)
+	s.expect(t, "final exited 0")
+	w.receive(wire.KindStored)
+}
+
+// TestFullStore: what a build brings can not be kept. It ends as the server's
+// failure, is tried again, and goes well when there is space again.
+func TestFullStore(t *testing.T) {
+	for where, text := range map[string]string{
+		"console": "/console", "artifacts": "/v1/tmp/", "contents": "/content/", "record": "/record", "build directory": "/builds/",
+	} {
+		for what, err := range map[string]error{"ENOSPC": syscall.ENOSPC, "EIO": syscall.EIO} {
+			t.Run(where+" "+what, func(t *testing.T) {
+				files := newFaulty()
+				r := start(t, func(c *server.Config) { c.Files = files })
+				run := r.schedule("one", "p", "x").Runs[0]
+				s := r.watch(wire.Watch{Run: run.ID, Job: "one"})
+				broken := 0
+				fault := failing(err, text, "write", "open", "mkdir", "sync", "rename", "syncdir")
+				var mu sync.Mutex
+				files.set(func(op, name string) error {
+					mu.Lock()
+					defer mu.Unlock()
+					err := fault(op, name)
+					if err != nil {
+						broken++
+					}
+					return err
+				})
+				bring := func(w *peer) error {
+					id := w.begin().Build.UUID
+					w.Send(lines(id, 0, "printed"))
+					w.Send(wire.Finish{UUID: id, Result: success, Files: []wire.File{{Path: "a", Data: wire.Blob{Data: make([]byte, 300_000)}}}})
+					_, err := w.tryReceive(wire.KindStored)
+					return err
+				}
+				w := r.requested(wire.OwnVersion, "p")
+				lost := bring(w) != nil // when there is not even a place for the build
+				s.expect(t, "begin 1")
+				s.until(t, "end ")
+				files.set(nil)
+				mu.Lock()
+				if broken == 0 {
+					t.Error("nothing was broken")
+				}
+				mu.Unlock()
+				if lost {
+					w.Close()
+					w = r.requested(wire.OwnVersion, "p")
+				} else {
+					w.send(wire.JobRequested{Platform: "p"})
+				}
+				if err := bring(w); err != nil {
+					t.Fatal(err)
+				}
+				s.until(t, "final exited 0")
+				e := r.export(r.builds("one")[0].UUID)
+				if diff := cmp.Diff([]string{"printed"}, e.Lines); diff != "" || len(e.Files["a"]) != 300_000 {
+					t.Errorf("kept %d octets and the console (-want +got):\n%s", len(e.Files["a"]), diff)
+				}
+				r.restart()
+				r.idle("one")
+			})
+		}
+	}
+}
