@@ -148,6 +148,12 @@ func (s *Server) ExportState(warn func(name, what string)) ([]byte, error) {
 		items = append(items, wire.StateItem{Schedule: &wire.ScheduleItem{Next: next, Period: e.Plan.Legacy(), Job: j}})
 	}
 	for _, p := range st.Platforms() {
+		if p.Dropped { // the reference would hand the queue out all the same
+			for run := range st.Queue(p.Name) {
+				warn(run.Job.Name, "its run on the dropped platform "+p.Name+" is left out")
+			}
+			continue
+		}
 		queue := wire.PlatformQueue{Platform: p.Name}
 		for run := range st.Queue(p.Name) {
 			j, err := s.referenceJob(run.Job, p.Name, func(string, string) {})
