@@ -71,7 +71,7 @@ func run(ctx context.Context, quick bool, only string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(root)
+	defer os.RemoveAll(root) //nolint:errcheck // what is left is seen
 	if root, err = filepath.Abs(root); err != nil {
 		return err
 	}

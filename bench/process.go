@@ -27,9 +27,9 @@ type server struct {
 }
 
 // startServer starts a server and waits until it listens.
-func (b *bench) startServer(ctx context.Context, args ...string) (*server, error) {
-	args = append([]string{"--dir", filepath.Join(b.dir, "data"), "--config-dir", b.dir, "--port", "0"}, args...)
-	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-server"), args...)
+func (b *bench) startServer(ctx context.Context) (*server, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-server"),
+		"--dir", filepath.Join(b.dir, "data"), "--config-dir", b.dir, "--port", "0")
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err

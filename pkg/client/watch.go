@@ -2,10 +2,8 @@ package client
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"strconv"
 	"strings"
-	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/wire"
@@ -143,21 +141,11 @@ func fits(b wire.BuildStatus, target wire.Watch) bool {
 
 // toldResult reads what the reference prints of a result.
 func toldResult(text string) job.Result {
-	var code int64
-	if n, err := fmt.Sscanf(text, "exited %d", &code); n == 1 && err == nil {
-		return job.Result{Kind: job.Exited, Code: code}
+	word, number, _ := strings.Cut(text, " ")
+	code, err := strconv.ParseInt(number, 10, 64)
+	kind, known := map[string]job.Kind{"exited": job.Exited, "signalled": job.Signalled, "stopped": job.Stopped}[word]
+	if !known || err != nil {
+		return job.Result{Kind: job.Failed, Text: text}
 	}
-	return job.Result{Kind: job.Failed, Text: text}
-}
-
-// ErrUnsuccessful says that a build that was watched did not end well.
-var ErrUnsuccessful = errors.New("the build did not succeed")
-
-// Outcome is nil for a build that succeeded, else an [ErrUnsuccessful] with its
-// result.
-func Outcome(b job.Build) error {
-	if b.Result.Success() {
-		return nil
-	}
-	return fmt.Errorf("%w: %v after %v", ErrUnsuccessful, b.Result, b.Finished.Sub(b.Started).Round(time.Millisecond))
+	return job.Result{Kind: kind, Code: code}
 }

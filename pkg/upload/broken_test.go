@@ -2,7 +2,6 @@ package upload_test
 
 import (
 	"bufio"
-	"builder/pkg/upload"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"builder/pkg/upload"
 )
 
 // raw is a remote that does to each connection what serve says, after the head of

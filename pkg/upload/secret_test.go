@@ -1,13 +1,14 @@
 package upload_test
 
 import (
-	"builder/pkg/upload"
 	"encoding/base64"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"builder/pkg/upload"
 
 	"github.com/rs/zerolog"
 )

@@ -1,7 +1,6 @@
 package upload_test
 
 import (
-	"builder/pkg/upload"
 	"context"
 	"errors"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"builder/pkg/upload"
 
 	"github.com/google/uuid"
 )

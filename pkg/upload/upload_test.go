@@ -1,7 +1,6 @@
 package upload_test
 
 import (
-	"builder/pkg/upload"
 	"bytes"
 	"context"
 	"errors"
@@ -15,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"builder/pkg/upload"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"

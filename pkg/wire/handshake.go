@@ -108,7 +108,11 @@ func (d Dialer) Dial(ctx context.Context, address string) (*Conn, Remote, error)
 		version = OwnVersion
 	}
 	conn, remote, err := d.dialVersion(ctx, address, version)
-	if !errors.Is(err, errSilent) || d.Force != 0 || d.KnownOwn {
+	if d.KnownOwn && errors.Is(err, errSilent) {
+		return conn, remote, fmt.Errorf("%w; it has spoken version %d before, so no other is tried: force version %d if it was replaced by the reference",
+			err, OwnVersion, legacyVersion(d.Role))
+	}
+	if !errors.Is(err, errSilent) || d.Force != 0 {
 		return conn, remote, err
 	}
 	conn, remote, err = d.dialVersion(ctx, address, version)

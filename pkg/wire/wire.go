@@ -98,7 +98,7 @@ var kinds = map[Kind]struct {
 }{
 	KindJobSchedule:    {"job schedule", MaxScript + megabyte},
 	KindJobFinished:    {"job finished", unlimited},
-	KindOutput:         {"output", 4 * megabyte},
+	KindOutput:         {"output", 64 * megabyte}, // the reference does not split lines
 	KindSchedule:       {"schedule", MaxScript + megabyte},
 	KindInfo:           {"info", 16},
 	KindInfoReplyOld:   {"info reply", 1024 * megabyte},

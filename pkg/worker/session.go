@@ -18,9 +18,10 @@ import (
 // session is one build over a connection.
 type session struct {
 	*Config
-	conn *wire.Conn
-	own  bool // the server speaks our own version
-	log  zerolog.Logger
+	conn  *wire.Conn
+	own   bool // the server speaks our own version
+	log   zerolog.Logger
+	begun bool // a build was received
 }
 
 // assignment is a build as the server hands it out.
@@ -37,6 +38,7 @@ func (s *session) build(ctx, drain context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.begun = true
 	s.log = s.Log.With().Str("job", a.job).Stringer("build", a.id).Logger()
 	s.log.Info().Msg("build begins")
 	running, stop := context.WithCancelCause(ctx)

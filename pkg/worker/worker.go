@@ -50,20 +50,23 @@ const (
 var errRefused = errors.New("refused by the server")
 
 // Run works until one build was delivered, or without end if the worker is
-// persistent. When drain is done it takes no further build; when ctx is done it
+// persistent. A worker that is not ends with an error when its build was lost: it
+// must not begin another one in the same throw-away place. When drain is done it takes no further build; when ctx is done it
 // kills the one that runs. Lost connections are made again, with growing pauses;
 // an error is one that trying again can not mend.
 func Run(ctx, drain context.Context, c Config) error {
 	pause := firstPause
 	for {
-		delivered, err := c.connection(ctx, drain)
+		begun, delivered, err := c.connection(ctx, drain)
 		switch {
 		case ctx.Err() != nil || drain.Err() != nil:
 			return nil //nolint:nilerr // the connection ended since it was to end
 		case delivered > 0 && !c.Persistent:
 			return nil
-		case errors.Is(err, errFatal):
+		case errors.Is(err, errFatal), begun > 0 && !c.Persistent:
 			return err
+		case err == nil:
+			continue // a server of protocol 5 wants a new connection for each build
 		}
 		if delivered > 0 {
 			pause = firstPause
@@ -85,8 +88,8 @@ func Run(ctx, drain context.Context, c Config) error {
 var errFatal = errors.New("giving up")
 
 // connection serves builds over one connection to the server, and returns how
-// many were delivered.
-func (c *Config) connection(ctx, drain context.Context) (delivered int, err error) {
+// many were begun and how many of those delivered.
+func (c *Config) connection(ctx, drain context.Context) (begun, delivered int, err error) {
 	dialer := wire.Dialer{
 		Role:      wire.Worker,
 		Introduce: wire.Introduce{Name: c.Name, ID: c.Dir.ID.String(), Program: c.Program},
@@ -98,12 +101,12 @@ func (c *Config) connection(ctx, drain context.Context) (delivered int, err erro
 	defer context.AfterFunc(drain, stop)()
 	conn, remote, err := dialer.Dial(dialing, c.Remote)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer conn.Close()
 	if remote.Own() {
 		if !remote.Can(wire.CapBuild) {
-			return 0, fmt.Errorf("%w: the server %s can not use this worker: it lacks %q", errFatal, remote.Program, wire.CapBuild)
+			return 0, 0, fmt.Errorf("%w: the server %s can not use this worker: it lacks %q", errFatal, remote.Program, wire.CapBuild)
 		}
 		if err := c.Dir.RememberOwn(c.Remote); err != nil {
 			c.Log.Warn().Err(err).Msg("remembering the server's version")
@@ -112,12 +115,16 @@ func (c *Config) connection(ctx, drain context.Context) (delivered int, err erro
 	c.Log.Info().Str("peer", c.Remote).Int("version", remote.Version).Msg("connected")
 	for {
 		s := &session{Config: c, conn: conn, own: remote.Own()}
-		if err := s.build(ctx, drain); err != nil {
-			return delivered, err
+		err := s.build(ctx, drain)
+		if s.begun {
+			begun++
+		}
+		if err != nil {
+			return begun, delivered, err
 		}
 		delivered++
 		if !c.Persistent || !s.own {
-			return delivered, nil
+			return begun, delivered, nil
 		}
 	}
 }
