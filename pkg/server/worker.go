@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"builder/pkg/job"
@@ -21,6 +22,7 @@ func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Pee
 	if peer.Name != "" {
 		w.name = shorten(peer.Name)
 	}
+	defer w.ending.Wait()
 	for {
 		platform, err := w.request(ctx)
 		if err != nil {
@@ -60,6 +62,7 @@ type workerSession struct {
 	address string
 	since   time.Time
 	gone    func() bool
+	ending  sync.WaitGroup // of the build whose end is made durable
 }
 
 // request takes the worker's wish for a build. It comes at once, but from a
@@ -140,10 +143,26 @@ func (w *workerSession) run(ctx context.Context, building *schedule.Building, go
 		b.closeDraft()
 		return b.sent, err // the server ends; the next one ends the build
 	}
+	if err == nil && b.finished {
+		w.endBeside(ctx, b, result)
+		return true, nil
+	}
 	if end := b.end(ctx, result); end != nil {
 		return b.sent, errors.Join(err, end)
 	}
 	return b.sent, err
+}
+
+// endBeside ends a build while the worker asks for the next one. At most one is
+// being ended at a time: a worker must not be faster than the disk.
+func (w *workerSession) endBeside(ctx context.Context, b *build, result job.Result) {
+	w.ending.Wait()
+	w.ending.Go(func() {
+		if err := b.end(ctx, result); err != nil {
+			b.log.Info().Err(err).Msg("ending the build")
+			w.conn.Close()
+		}
+	})
 }
 
 // lost is the result of a build whose worker went.

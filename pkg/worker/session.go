@@ -11,117 +11,48 @@ import (
 	"builder/pkg/sandbox"
 	"builder/pkg/wire"
 
-	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 )
 
 // session is one build over a connection.
 type session struct {
 	*Config
-	conn  *wire.Conn
-	own   bool // the server speaks our own version
+	link  *link
 	log   zerolog.Logger
 	begun bool // a build was received
 }
 
-// assignment is a build as the server hands it out.
-type assignment struct {
-	id            uuid.UUID
-	job, platform string
-	script        []byte
-	received      time.Time
-}
-
-// build waits for a build, runs it and delivers it.
-func (s *session) build(ctx, drain context.Context) error {
-	a, err := s.await(ctx, drain)
+// build waits for a build, runs it and sends its end.
+func (s *session) build(drain context.Context) error {
+	a, err := s.await(drain)
 	if err != nil {
 		return err
 	}
 	s.begun = true
 	s.log = s.Log.With().Str("job", a.job).Stringer("build", a.id).Logger()
 	s.log.Info().Msg("build begins")
-	running, stop := context.WithCancelCause(ctx)
+	running, stop := context.WithCancelCause(s.link.alive)
 	defer stop(nil)
-	heard := make(chan error, 1)
-	go func() {
-		err := s.hear(ctx, a.id, stop)
-		if err != nil {
-			s.conn.Close() // what is being sent must not wait for a server that does not read
-		}
-		heard <- err
-	}()
-	err = s.perform(running, a)
-	if err == nil && s.own {
-		return <-heard
+	s.link.begin(a.id, stop)
+	if err := s.perform(running, a); err != nil {
+		s.link.Close()
+		return errors.Join(context.Cause(s.link.alive), err)
 	}
-	// A server of protocol 5 says nothing more; and one that could not be told
-	// has nothing to say.
-	s.conn.Close()
-	if gone := <-heard; err != nil && gone != nil {
-		return gone // why the connection is of no use tells more
-	}
-	return err
+	return nil
 }
 
 // await asks for a build and waits until one comes, or nobody wants it any more.
-func (s *session) await(ctx, drain context.Context) (assignment, error) {
-	if err := s.conn.Send(wire.JobRequested{Platform: s.Platform}); err != nil {
+func (s *session) await(drain context.Context) (assignment, error) {
+	if err := s.link.conn.Send(wire.JobRequested{Platform: s.Platform}); err != nil {
 		return assignment{}, err
 	}
-	waiting, wake := context.WithCancelCause(ctx)
-	defer wake(nil)
-	defer context.AfterFunc(drain, func() { wake(context.Canceled) })()
-	m, err := s.conn.Receive(waiting, wire.KindJobSchedule, wire.KindStart, wire.KindFailure)
-	if err != nil {
-		return assignment{}, err
-	}
-	a := assignment{received: time.Now()}
-	switch m := m.(type) {
-	case wire.JobSchedule:
-		a.id, a.job, a.platform, a.script = m.UUID, m.Job.Name, m.Job.Platform, m.Job.Script.Data
-	case wire.Start:
-		a.id, a.job, a.platform, a.script = m.Build.UUID, m.Build.Job, m.Build.Platform, m.Script
-	case wire.Failure:
-		return a, fmt.Errorf("%w: %s", errRefused, m.Text)
-	}
-	a.script = append([]byte(nil), a.script...) // the connection's buffer is used again
-	return a, nil
-}
-
-// stopped is why a build is stopped on the server's word.
-type stopped struct{ result job.Result }
-
-func (e *stopped) Error() string { return e.result.String() }
-
-// hear listens to the server while a build runs. It returns nil when the server
-// has the build's end; when the connection is lost it stops the build.
-func (s *session) hear(ctx context.Context, id uuid.UUID, stop context.CancelCauseFunc) error {
-	var kinds []wire.Kind // none of protocol 5: there the end is all that comes
-	if s.own {
-		kinds = []wire.Kind{wire.KindStop, wire.KindStored, wire.KindFailure}
-	}
-	for {
-		m, err := s.conn.Receive(ctx, kinds...)
-		if failure, ok := m.(wire.Failure); ok {
-			err = fmt.Errorf("%w: %s", errRefused, failure.Text)
-		}
-		if err != nil {
-			err = fmt.Errorf("the connection to the server was lost: %w", err)
-			stop(err)
-			return err
-		}
-		switch m := m.(type) {
-		case wire.Stop:
-			if m.UUID == id {
-				stop(&stopped{m.Result})
-			}
-		case wire.Stored:
-			if m.Refused != "" {
-				s.log.Warn().Str("reason", m.Refused).Msg("the server did not take the build")
-			}
-			return nil
-		}
+	select {
+	case a := <-s.link.starts:
+		return a, nil
+	case <-s.link.alive.Done():
+		return assignment{}, context.Cause(s.link.alive)
+	case <-drain.Done():
+		return assignment{}, context.Canceled
 	}
 }
 
@@ -144,7 +75,7 @@ func (s *session) perform(ctx context.Context, a assignment) error {
 			s.log.Error().Err(err).Msg("destroying the sandbox")
 		}
 	}()
-	out := newConsole(s.conn, a, s.own)
+	out := newConsole(s.link.conn, a, s.link.own)
 	exit, err := place.Run(ctx, out)
 	duration := time.Since(a.received)
 	if closed := out.Close(); err == nil {
@@ -198,10 +129,10 @@ func (s *session) finish(a assignment, e end) error {
 			Data: wire.Blob{Size: artifact.Size, Open: func() (io.ReadCloser, error) { return artifact.Open() }},
 		}
 	}
-	if !s.own {
-		return s.conn.Send(wire.JobFinished{UUID: a.id, Result: e.result.Legacy(), Files: files})
+	if !s.link.own {
+		return s.link.finish(a.id, wire.JobFinished{UUID: a.id, Result: e.result.Legacy(), Files: files})
 	}
-	return s.conn.Send(wire.Finish{
+	return s.link.finish(a.id, wire.Finish{
 		UUID: a.id, Result: e.result, Duration: e.duration, Notes: noteTexts(e.notes), Files: files,
 	})
 }

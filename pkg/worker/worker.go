@@ -103,9 +103,9 @@ func (c *Config) connection(ctx, drain context.Context) (begun, delivered int, e
 	if err != nil {
 		return 0, 0, err
 	}
-	defer conn.Close()
 	if remote.Own() {
 		if !remote.Can(wire.CapBuild) {
+			conn.Close()
 			return 0, 0, fmt.Errorf("%w: the server %s can not use this worker: it lacks %q", errFatal, remote.Program, wire.CapBuild)
 		}
 		if err := c.Dir.RememberOwn(c.Remote); err != nil {
@@ -113,17 +113,22 @@ func (c *Config) connection(ctx, drain context.Context) (begun, delivered int, e
 		}
 	}
 	c.Log.Info().Str("peer", c.Remote).Int("version", remote.Version).Msg("connected")
+	l := newLink(ctx, conn, remote.Own(), c.Log)
+	defer l.Close()
 	for {
-		s := &session{Config: c, conn: conn, own: remote.Own()}
-		err := s.build(ctx, drain)
+		s := &session{Config: c, link: l}
+		err := s.build(drain)
 		if s.begun {
 			begun++
+		}
+		if drain.Err() != nil || err == nil && (!c.Persistent || !l.own) {
+			err = errors.Join(err, l.settle())
 		}
 		if err != nil {
 			return begun, delivered, err
 		}
 		delivered++
-		if !c.Persistent || !s.own {
+		if !c.Persistent || !l.own {
 			return begun, delivered, nil
 		}
 	}
