@@ -274,11 +274,13 @@ func (b *build) end(ctx context.Context, result job.Result) error {
 		}
 		return b.Retries
 	}
+	again := false
 	err := b.retry(ctx, "ending the build", func() error {
 		return b.owner.change(ctx, func(st *schedule.State, now time.Time) ([]schedule.Event, error) {
 			e, err := st.Finish(now, schedule.End{
 				UUID: b.UUID, Result: record.Result, Upload: b.outbox != nil && uploadable(record.Result), Uncounted: b.unheard,
 			}, policy())
+			again = e.Again
 			return []schedule.Event{e}, err
 		})
 	})
@@ -289,7 +291,7 @@ func (b *build) end(ctx context.Context, result job.Result) error {
 	if err == nil && b.outbox != nil && uploadable(record.Result) {
 		b.outbox.Add(b.UUID, record.Job)
 	}
-	b.building.end(b.live, record)
+	b.building.end(b.live, record, again)
 	b.log.Info().Stringer("result", record.Result).Dur("dur", record.Finished.Sub(record.Started)).Msg("build ended")
 	if !b.finished {
 		return err

@@ -20,8 +20,9 @@ type live struct {
 	*schedule.Building
 	begun   chan struct{}   // closed when console is there
 	console *console.Writer // set before begun is closed; nil if there is none
-	ended   chan struct{}   // closed when build is set
+	ended   chan struct{}   // closed when build and again are set
 	build   job.Build
+	again   bool // another try of the run follows
 	// stopping is done when the build is to be stopped, by a *stopError.
 	stopping context.Context //nolint:containedctx // it is the build's, not a call's
 	stop     context.CancelCauseFunc
@@ -78,11 +79,11 @@ func (b *buildings) begin(building *schedule.Building) {
 }
 
 // end takes a build out, when its end is durable, and shows it to its observers.
-func (b *buildings) end(l *live, build job.Build) {
+func (b *buildings) end(l *live, build job.Build, again bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.byID, l.UUID)
-	l.build = build
+	l.build, l.again = build, again
 	l.stop(nil)
 	close(l.ended)
 	b.wake()

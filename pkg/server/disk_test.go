@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/server"
@@ -109,7 +110,6 @@ func TestFullStore(t *testing.T) {
 				files := newFaulty()
 				r := start(t, func(c *server.Config) { c.Files = files })
 				run := r.schedule("one", "p", "x").Runs[0]
-				s := r.watch(wire.Watch{Run: run.ID, Job: "one"})
 				broken := 0
 				fault := failing(err, text, "write", "open", "mkdir", "sync", "rename", "syncdir")
 				var mu sync.Mutex
@@ -131,8 +131,10 @@ func TestFullStore(t *testing.T) {
 				}
 				w := r.requested(wire.OwnVersion, "p")
 				lost := bring(w) != nil // when there is not even a place for the build
-				s.expect(t, "begin 1")
-				s.until(t, "end ")
+				wait(t, "the next try", func() bool {
+					queue := r.platform("p").Queue
+					return len(queue) == 1 && queue[0].Tries == 1
+				})
 				files.set(nil)
 				mu.Lock()
 				if broken == 0 {
@@ -148,7 +150,8 @@ func TestFullStore(t *testing.T) {
 				if err := bring(w); err != nil {
 					t.Fatal(err)
 				}
-				s.until(t, "final exited 0")
+				s := r.watch(wire.Watch{Run: run.ID, Job: "one"})
+				s.expect(t, "begin 2", "line printed", "final exited 0")
 				e := r.export(r.builds("one")[0].UUID)
 				if diff := cmp.Diff([]string{"printed"}, e.Lines); diff != "" || len(e.Files["a"]) != 300_000 {
 					t.Errorf("kept %d octets and the console (-want +got):\n%s", len(e.Files["a"]), diff)
@@ -157,5 +160,27 @@ func TestFullStore(t *testing.T) {
 				r.idle("one")
 			})
 		}
+	}
+}
+
+// TestReadyWhileSyncing: a try whose time comes while the disk is busy with
+// putting it into the queue is handed out, though nothing else happens then.
+func TestReadyWhileSyncing(t *testing.T) {
+	files := newFaulty()
+	r := start(t, func(c *server.Config) { c.Files = files })
+	r.schedule("one", "p", "x")
+	first := r.requested(wire.OwnVersion, "p")
+	first.begin()
+	second := r.requested(wire.OwnVersion, "p")
+	r.waiting("p", 1)
+	files.set(func(op, name string) error {
+		if op == "sync" && strings.Contains(name, "journal") {
+			time.Sleep(50 * time.Millisecond) // the retry waits for 1
+		}
+		return nil
+	})
+	first.Close()
+	if got := second.begin(); got.Build.Try != 2 {
+		t.Errorf("handed out: %+v", got.Build)
 	}
 }

@@ -33,6 +33,7 @@ type owner struct {
 	// worker does.
 	handedOut func(*schedule.Building)
 
+	looked     time.Time // when the last turn began
 	resting    time.Time // after a failed Append: no change of our own before it
 	compacting chan error
 	stopped    chan struct{} // closed when run has returned
@@ -108,11 +109,12 @@ func (o *owner) gather(first *request) []*request {
 
 // sleep is how long nothing happens by itself.
 func (o *owner) sleep(now time.Time) time.Duration {
-	if rest := o.resting.Sub(now); rest > 0 {
-		return rest // there may be runs to hand out
+	if o.looked.Before(o.resting) {
+		return max(0, o.resting.Sub(now)) // there may be runs that were not handed out
 	}
 	wait := clockCheck
-	if next, ok := o.state.NextDue(now); ok {
+	// What has come due since the last turn looked must not pass for seen.
+	if next, ok := o.state.NextDue(o.looked); ok {
 		wait = min(wait, max(0, next.Sub(now)))
 	}
 	return wait
@@ -127,6 +129,7 @@ func (o *owner) turn(requests []*request) error {
 		}
 	}
 	t := &turn{owner: o, now: time.Now()}
+	o.looked = t.now
 	for _, r := range requests {
 		if r.decide != nil {
 			t.decide(r)

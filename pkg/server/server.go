@@ -158,10 +158,12 @@ func (s *Server) Close() error {
 // run then are ended at the next Open.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
+	if s.outbox != nil {
+		s.fillOutbox() // before the state has its owner
+	}
 	group.Go(func() error { return s.owner.run(ctx) })
 	group.Go(func() error { return s.accept(ctx, l) })
 	if s.outbox != nil {
-		s.fillOutbox()
 		group.Go(func() error { return s.outbox.Run(ctx) })
 	}
 	return group.Wait()

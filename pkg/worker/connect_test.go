@@ -1,0 +1,200 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/wire"
+	"builder/pkg/worker"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+)
+
+// TestFallback works for a server of the reference: one build per connection,
+// whole lines only, and its results as the reference's worker tells them.
+func TestFallback(t *testing.T) {
+	s := newScripted(t, true)
+	work(t, s)
+	for i, tt := range []struct {
+		script, console string
+		result          job.Result
+	}{
+		{"printf part; sleep 0.3; echo ially; printf last", "partially\nlast", job.Result{Kind: job.Exited}},
+		{"kill -TERM $$", "", job.Result{Kind: job.Exited, Code: 128 + 15}},
+	} {
+		c := s.accept()
+		id := uuid.New()
+		c.send(wire.JobSchedule{UUID: id, Job: wire.ScriptJob{Name: "one", Platform: "p", Script: wire.Blob{Data: []byte(tt.script)}}})
+		e := c.finish(id)
+		c.gone()
+		if e.text() != tt.console || e.result != tt.result {
+			t.Errorf("%q gave %q, %v", tt.script, e.text(), e.result)
+		}
+		if diff := cmp.Diff([]int64{wire.OwnVersion, wire.OwnVersion, wire.WorkerVersion}, s.hellos[3*i:]); diff != "" {
+			t.Errorf("hellos (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// TestKnownOwn: a server that has spoken our own version once is never spoken to
+// in another, not by a later process either.
+func TestKnownOwn(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t, false)
+	w := work(t, s)
+	s.accept().Close()
+	s.reference = true
+	for range 2 {
+		if s.greet() != nil {
+			t.Fatal("the worker fell back")
+		}
+	}
+	if diff := cmp.Diff([]int64{1001, 1001, 1001}, s.hellos); diff != "" {
+		t.Errorf("hellos (-want +got):\n%s", diff)
+	}
+	w.kill()
+	w.over(t)
+	copied := t.TempDir() // as a later process finds it
+	if err := os.CopyFS(copied, os.DirFS(w.dir.Path)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := worker.OpenDirectory(copied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if !again.KnownOwn(s.l.Addr().String()) || again.KnownOwn("other:1234") || again.ID != w.dir.ID {
+		t.Errorf("remembered: %+v, expected the identity %v", again, w.dir.ID)
+	}
+}
+
+// TestPauses: attempts to connect come after growing pauses, with an end to the
+// growth.
+func TestPauses(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close() // nobody listens there now
+	dir, err := worker.OpenDirectory(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	log := &logged{}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		if err := worker.Run(ctx, ctx, worker.Config{Platform: "p", Remote: address, Dir: dir, Persistent: true, Log: zerolog.New(log)}); err != nil {
+			t.Errorf("running: %v", err)
+		}
+	})
+	var pauses []float64 // milliseconds
+	for line := range strings.Lines(log.String()) {
+		var entry struct{ Retry float64 }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Fatal(err)
+		}
+		pauses = append(pauses, entry.Retry)
+	}
+	least := 1000.0
+	for i, pause := range pauses {
+		if pause < least || pause > 1.5*least {
+			t.Errorf("pause %d lasts %v ms, expected between %v and %v", i+1, pause, least, 1.5*least)
+		}
+		least = min(1.5*least, 60_000)
+	}
+	if len(pauses) < 10 || len(pauses) > 30 {
+		t.Errorf("%d attempts in ten minutes", len(pauses))
+	}
+}
+
+// TestRefused: a server that refuses the platform is asked again later.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t, false)
+	w := work(t, s)
+	c := s.accept()
+	c.send(wire.Failure{Text: "platform is dropped"})
+	c.gone()
+	s.accept()
+	if !strings.Contains(w.log.String(), "platform is dropped") {
+		t.Error("the reason is not logged")
+	}
+}
+
+// TestOnce: by default a worker does one build and ends, whatever its result.
+func TestOnce(t *testing.T) {
+	for name, reference := range map[string]bool{"our own": false, "reference": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newScripted(t, reference)
+			w := work(t, s, func(c *worker.Config) { c.Persistent = false })
+			c := s.accept()
+			if reference {
+				id := uuid.New()
+				c.send(wire.JobSchedule{UUID: id, Job: wire.ScriptJob{Name: "one", Script: wire.Blob{Data: []byte("exit 1")}}})
+				c.finish(id)
+			} else {
+				id := c.start("exit 1")
+				c.finish(id)
+				c.send(wire.Stored{UUID: id})
+			}
+			w.over(t)
+			c.gone()
+		})
+	}
+}
+
+// TestDrain ends workers that wait: for a build, for a connection, and for the
+// next attempt at one.
+func TestDrain(t *testing.T) {
+	t.Run("waiting for a build", func(t *testing.T) {
+		s := newScripted(t, false)
+		w := work(t, s)
+		c := s.accept()
+		w.drain()
+		w.over(t)
+		c.gone()
+	})
+	t.Run("greeting", func(t *testing.T) {
+		s := newScripted(t, false) // accepts nothing: the system does
+		w := work(t, s)
+		w.drain()
+		w.over(t)
+	})
+	t.Run("pausing", func(t *testing.T) {
+		s := newScripted(t, false)
+		s.l.Close()
+		w := work(t, s)
+		wait(t, "the pause", func() bool { return strings.Contains(w.log.String(), "retry") })
+		w.drain()
+		w.over(t)
+	})
+}
+
+// TestDirectory: one process at a time uses a directory.
+func TestDirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "directory")
+	d, err := worker.OpenDirectory(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := worker.OpenDirectory(path); err == nil {
+		second.Close()
+		t.Error("opened twice")
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
