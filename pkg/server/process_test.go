@@ -45,19 +45,20 @@ var programs = sync.OnceValues(func() (string, error) {
 // process is a real server on a directory that outlives it.
 type process struct {
 	t       testing.TB
-	dir     string
 	address string
 	cmd     *exec.Cmd
 }
 
-func startProcess(t testing.TB, dir string) *process {
+// startProcess starts a server, by way of another program if one is given.
+func startProcess(t testing.TB, dir string, by ...string) *process {
 	t.Helper()
 	program, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, dir: dir}
-	p.cmd = exec.Command(program, "--port", "0", "--dir", dir, "--config-dir", dir)
+	p := &process{t: t}
+	args := append(by, program, "--port", "0", "--dir", dir, "--config-dir", dir)
+	p.cmd = exec.Command(args[0], args[1:]...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -395,43 +396,67 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestDescriptors: a server that may open few files serves some and lets others
-// wait; it does not end, and the builds that run go on.
+// TestDescriptors: a server that may open few files serves some peers and lets
+// others wait, or sees accept fail when the limit is lowered under it. It does
+// not end, who is connected goes on, and afterwards everybody is served.
 func TestDescriptors(t *testing.T) {
 	if _, err := exec.LookPath("prlimit"); err != nil {
 		t.Skip("needs prlimit")
 	}
-	p := startProcess(t, t.TempDir())
-	c := client.New(p.address, client.Options{})
-	defer c.Close()
-	if _, err := c.Schedule(t.Context(), job.Job{Name: "one", Platform: "p"}, []byte("x"), job.Plan{Period: job.Never}, false); err != nil {
-		t.Fatal(err)
-	}
-	conn, _, err := wire.Dialer{Role: wire.Worker, Force: wire.OwnVersion}.Dial(t.Context(), p.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	limit := exec.Command("prlimit", "--pid", fmt.Sprint(p.cmd.Process.Pid), "--nofile=100:100")
-	if out, err := limit.CombinedOutput(); err != nil {
-		t.Skipf("setting the limit: %v\n%s", err, out)
-	}
-	var peers []net.Conn
-	for range 300 {
-		var d net.Dialer
-		peer, err := d.DialContext(t.Context(), "tcp", p.address)
-		if err != nil {
-			break
-		}
-		peers = append(peers, peer)
-	}
-	for _, peer := range peers {
-		peer.Close()
-	}
-	if _, err := oneBuild(t.Context(), conn); err != nil {
-		t.Fatalf("building: %v", err)
-	}
-	if builds, err := c.Builds(t.Context(), "one", 1); err != nil || len(builds) != 1 || !builds[0].Result.Success() {
-		t.Errorf("builds %v (%v)", builds, err)
+	for name, tt := range map[string]struct {
+		by    []string
+		lower bool
+	}{
+		"few from the beginning": {by: []string{"prlimit", "--nofile=200:200"}},
+		"fewer later":            {lower: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startProcess(t, t.TempDir(), tt.by...)
+			c := client.New(p.address, client.Options{})
+			defer c.Close()
+			if _, err := c.Schedule(t.Context(), job.Job{Name: "one", Platform: "p"}, []byte("x"), job.Plan{Period: job.Never}, false); err != nil {
+				t.Fatal(err)
+			}
+			conn, _, err := wire.Dialer{Role: wire.Worker, Force: wire.OwnVersion}.Dial(t.Context(), p.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if tt.lower {
+				limit := exec.Command("prlimit", "--pid", strconv.Itoa(p.cmd.Process.Pid), "--nofile=100:100")
+				if out, err := limit.CombinedOutput(); err != nil {
+					t.Skipf("setting the limit: %v\n%s", err, out)
+				}
+			}
+			var peers []net.Conn
+			for range 300 {
+				var d net.Dialer
+				peer, err := d.DialContext(t.Context(), "tcp", p.address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer peer.Close()
+				peers = append(peers, peer)
+			}
+			if !tt.lower {
+				if _, err := oneBuild(t.Context(), conn); err != nil {
+					t.Fatalf("building in a crowd: %v", err)
+				}
+				if _, err := c.Execute(t.Context(), "one", ""); err != nil {
+					t.Fatalf("executing in a crowd: %v", err)
+				}
+			}
+			for _, peer := range peers {
+				peer.Close()
+			}
+			if _, err := oneBuild(t.Context(), conn); err != nil {
+				t.Fatalf("building: %v", err)
+			}
+			late := client.New(p.address, client.Options{})
+			defer late.Close()
+			if builds, err := late.Builds(t.Context(), "one", 1); err != nil || len(builds) != 1 || !builds[0].Result.Success() {
+				t.Errorf("builds %v (%v)", builds, err)
+			}
+		})
 	}
 }
