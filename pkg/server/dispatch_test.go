@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,7 @@ func TestLongestWaiting(t *testing.T) {
 	for i, w := range workers {
 		name := fmt.Sprint("job", i)
 		r.schedule(name, "p", "x")
-		got := ""
+		var got string
 		if i%2 == 1 {
 			got = w.job().Job.Name
 		} else {
@@ -183,4 +184,54 @@ func droneBuild(conn *wire.Conn, platform string, r *running) error {
 		return err
 	}
 	return err
+}
+
+// TestWatchCrowd has a watcher for each of many runs, whose workers go now and
+// then: each watcher sees its run to the end, and the end that is recorded.
+func TestWatchCrowd(t *testing.T) {
+	const runs, workers = 60, 6
+	r := start(t)
+	var working sync.WaitGroup
+	for i := range workers {
+		working.Go(func() { r.deserter(rand.New(rand.NewPCG(uint64(i), 0))) })
+	}
+	watched := map[string]*seen{}
+	for i := range runs {
+		name := fmt.Sprint("job-", i)
+		watched[name] = r.watch(wire.Watch{Run: r.schedule(name, "p", "x").Runs[0].ID, Job: name})
+	}
+	for name, s := range watched {
+		if err := s.over(t); err != nil {
+			t.Errorf("watching %s: %v", name, err)
+		}
+		var last string
+		for len(s.events) > 0 {
+			last = <-s.events
+		}
+		if want := "final " + r.builds(name)[0].Result.String(); last != want {
+			t.Errorf("%s: the last that was shown is %q, expected %q", name, last, want)
+		}
+		r.idle(name)
+	}
+	r.halt()
+	working.Wait()
+}
+
+// deserter does builds until the server ends, and goes in the midst of every
+// third.
+func (r *running) deserter(random *rand.Rand) {
+	d := wire.Dialer{Role: wire.Worker, Force: wire.OwnVersion}
+	for {
+		conn, _, err := d.Dial(r.t.Context(), r.address)
+		if err != nil {
+			return
+		}
+		for err == nil && random.IntN(3) > 0 {
+			err = droneBuild(conn, "p", r)
+		}
+		if err == nil && conn.Send(wire.JobRequested{Platform: "p"}) == nil {
+			conn.Receive(r.t.Context(), wire.KindStart)
+		}
+		conn.Close()
+	}
 }

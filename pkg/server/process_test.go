@@ -118,7 +118,7 @@ type acknowledged struct {
 // TestKill kills real servers in the midst of commands and builds. What was
 // acknowledged is there, and each run that was has exactly one end.
 func TestKill(t *testing.T) {
-	kills := 6
+	kills := 4
 	if text := os.Getenv("BUILDER_TEST_KILLS"); text != "" {
 		var err error
 		if kills, err = strconv.Atoi(text); err != nil {

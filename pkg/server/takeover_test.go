@@ -266,3 +266,37 @@ func TestExportState(t *testing.T) {
 		t.Errorf("%d jobs after the way back", n)
 	}
 }
+
+// TestManyDue: however much has come due while there was no server, it is
+// queued, each job once, in more than one batch.
+func TestManyDue(t *testing.T) {
+	const jobs = 10_000
+	var items []wire.StateItem
+	for i := range jobs {
+		j := scriptJob(fmt.Sprintf("job-%s-%d", strings.Repeat("x", 80), i), "p", "script")
+		items = append(items, wire.StateItem{Schedule: &wire.ScheduleItem{
+			Next: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), Period: job.Hourly, Job: wire.AnyJob{ScriptJob: j},
+		}})
+	}
+	var state bytes.Buffer
+	if _, err := wire.EncodeState(items).WriteTo(&state); err != nil {
+		t.Fatal(err)
+	}
+	r := configure(t)
+	r.reference(map[string][]byte{"state": state.Bytes()})
+	r.start()
+	defer r.halt()
+	wait(t, "all are queued", func() bool { return len(r.platform("p").Queue) == jobs })
+	seen := map[string]bool{}
+	for _, run := range r.platform("p").Queue {
+		if seen[run.Job.Name] {
+			t.Fatalf("%s is queued twice", run.Job.Name)
+		}
+		seen[run.Job.Name] = true
+	}
+	for _, j := range r.status().Jobs {
+		if !j.Next.After(time.Now().Add(-time.Minute)) {
+			t.Fatalf("%s is due next at %v", j.Job.Name, j.Next)
+		}
+	}
+}
