@@ -36,6 +36,7 @@ type owner struct {
 	looked     time.Time // when the last turn began
 	resting    time.Time // after a failed Append: no change of our own before it
 	compacting chan error
+	compactAt  time.Time     // after a failed compaction: none before it
 	stopped    chan struct{} // closed when run has returned
 }
 
@@ -56,6 +57,8 @@ const (
 	// restTime is how long the owner leaves a disk alone that refused a write,
 	// unless somebody asks for a change.
 	restTime = time.Second
+	// compactRest is the time between a compaction that failed and the next.
+	compactRest = 10 * time.Second
 	// clockCheck bounds the sleep, since timers do not see the clock being set.
 	clockCheck = time.Minute
 	// maxRecord bounds what one request may add to the journal, and maxDue what
@@ -182,7 +185,7 @@ func (o *owner) recover(cause error) error {
 
 // compact starts a compaction in the background when one is due.
 func (o *owner) compact() {
-	if o.compacting != nil || !o.journal.CompactDue() || time.Now().Before(o.resting) {
+	if o.compacting != nil || !o.journal.CompactDue() || o.looked.Before(o.compactAt) {
 		return
 	}
 	o.compacting = make(chan error, 1)
@@ -192,7 +195,7 @@ func (o *owner) compact() {
 func (o *owner) compacted(err error) {
 	if err != nil {
 		o.log.Error().Err(err).Msg("compacting the journal")
-		o.resting = time.Now().Add(restTime)
+		o.compactAt = time.Now().Add(compactRest) // hand-outs do not wait for it
 	}
 }
 
@@ -291,7 +294,14 @@ func checkSize(events []schedule.Event) error {
 // than fits into one.
 func (t *turn) due() {
 	begin := t.octets
-	for _, e := range t.state.Due(t.now, t.platforms) {
+	platforms := map[string][]string{} // of templates: each is looked up once
+	on := func(j job.Job) []string {
+		if _, known := platforms[j.Template]; !known {
+			platforms[j.Template] = t.platforms(j)
+		}
+		return platforms[j.Template]
+	}
+	for _, e := range t.state.Due(t.now, on) {
 		if t.octets-begin > maxDue {
 			return
 		}

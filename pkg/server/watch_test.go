@@ -237,12 +237,13 @@ func TestWatchSlow(t *testing.T) {
 // TestWatchGone: a client that goes is noticed while nothing happens.
 func TestWatchGone(t *testing.T) {
 	r := start(t)
-	run := r.schedule("one", "p", "x").Runs[0]
+	r.schedule("one", "p", "x")
+	run := r.schedule("two", "q", "x").Runs[0] // nobody builds there
 	id := uuid.Nil
 	for name, ask := range map[string]func() *peer{
 		"waiting for a build": func() *peer {
 			p := r.dial(wire.Client, wire.OwnVersion)
-			p.send(wire.Watch{Run: run.ID, Job: "one"})
+			p.send(wire.Watch{Run: run.ID, Job: "two"})
 			return p
 		},
 		"watching": func() *peer {
