@@ -119,20 +119,20 @@ type acknowledged struct {
 // acknowledged is there, and each run that was has exactly one end.
 func TestKill(t *testing.T) {
 	kills := 4
-	if text := os.Getenv("BUILDER_TEST_KILLS"); text != "" {
+	if text := os.Getenv("SERVER_ROUNDS"); text != "" {
 		var err error
 		if kills, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
 	}
 	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("BUILDER_TEST_SEED"); text != "" {
+	if text := os.Getenv("SERVER_SEED"); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("BUILDER_TEST_SEED=%d", seed)
+	t.Logf("SERVER_SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	ack := &acknowledged{jobs: map[string]bool{}, uncertain: map[string]bool{}, runs: map[uint64]string{}, stored: map[uuid.UUID]bool{}}
@@ -330,12 +330,12 @@ func (zeros) Read(p []byte) (int, error) {
 
 func (zeros) Close() error { return nil }
 
-// TestLargeArtifact sends an artifact in one frame: half a gigabyte if the
-// environment has BUILDER_TEST_LARGE, else less.
+// TestLargeArtifact sends an artifact in one frame: half a gigabyte where time
+// is no matter (BUILDER_NO_SKIP), else less.
 func TestLargeArtifact(t *testing.T) {
 	const most = 64 << 20
 	size := int64(100 << 20)
-	if os.Getenv("BUILDER_TEST_LARGE") != "" {
+	if os.Getenv("BUILDER_NO_SKIP") != "" {
 		size = 500 << 20
 	}
 	p := startProcess(t, t.TempDir())

@@ -65,6 +65,29 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestUnheard: the worker went, or the server was restarted, after the end of a
+// build was durable and before the worker had heard so. It has ended once.
+func TestUnheard(t *testing.T) {
+	for name, after := range map[string]func(r *running){
+		"worker gone": func(*running) {}, "restart": func(r *running) { r.restart() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			r.schedule("one", "p", "x")
+			w := r.requested(wire.OwnVersion, "p")
+			w.send(wire.Finish{UUID: w.begin().Build.UUID, Result: success, Files: []wire.File{{Path: "a", Data: text("x")}}})
+			w.net.CloseWrite()
+			r.ended("one", 1)
+			after(r)
+			if build := r.ended("one", 1)[0]; !build.Result.Success() {
+				t.Errorf("result %v", build.Result)
+			}
+			wait(t, "the build is over", func() bool { return len(r.status().Building) == 0 })
+			r.idle("one")
+		})
+	}
+}
+
 // TestAdopt restarts a server whose last event is missing from the journal: the
 // record of the build is complete, and is what counts.
 func TestAdopt(t *testing.T) {
