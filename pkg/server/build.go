@@ -140,8 +140,8 @@ func (b *build) follow(ctx context.Context) (job.Result, error) {
 
 // stopWorker ends a build before its time. The worker is heard on: its last
 // lines and its Finish follow. One that does not end the build within the grace
-// is given up, and so is one of protocol 5, which can not be told: on the end
-// of its connection the reference's worker kills itself.
+// is given up, and so is one of protocol 5, which can not be told: the
+// reference's worker notices the end of its connection when its script prints.
 func (b *build) stopWorker(hearing context.Context, abandon context.CancelCauseFunc) {
 	wish := *b.wish()
 	b.log.Info().Stringer("result", wish).Msg("stopping build")

@@ -148,8 +148,6 @@ func (o *owner) turn(requests []*request) error {
 	}
 	if err != nil {
 		t.takeBack()
-	}
-	if err != nil {
 		return o.recover(err)
 	}
 	o.compact()
