@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	consoleBuffer = 64 << 10
+	consoleBuffer = 48 << 10
 	// maxPipe is more than a pipe can hold (fs.pipe-max-size, for those who are
 	// not root).
 	maxPipe = 4 << 20

@@ -5,15 +5,16 @@ import "builder/pkg/job"
 const (
 	// batchSize is how many octets of lines are gathered for one message: few
 	// enough that with their headers they are a small frame.
-	batchSize = 32 << 10
+	batchSize = 48 << 10
 	// batchLines is how many lines are, for when they are short.
-	batchLines = 1 << 10
+	batchLines = 768
 )
 
 // Batch gathers console lines for one Lines message. The zero value is empty.
 type Batch struct {
-	Lines []job.Line
-	text  []byte // what the lines are slices of
+	Lines  []job.Line
+	text   []byte // what the last lines are slices of
+	octets int    // of all lines
 }
 
 // Add copies a line into the batch and reports whether it is full: then it is
@@ -27,8 +28,9 @@ func (b *Batch) Add(line job.Line) (full bool) {
 	b.text = append(b.text, line.Data...)
 	line.Data = b.text[begin:]
 	b.Lines = append(b.Lines, line)
-	return len(b.text) >= batchSize || len(b.Lines) >= batchLines
+	b.octets += len(line.Data)
+	return b.octets >= batchSize || len(b.Lines) >= batchLines
 }
 
 // Reset empties the batch; its lines are void.
-func (b *Batch) Reset() { b.Lines, b.text = b.Lines[:0], b.text[:0] }
+func (b *Batch) Reset() { b.Lines, b.text, b.octets = b.Lines[:0], b.text[:0], 0 }
