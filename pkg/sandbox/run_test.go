@@ -68,7 +68,9 @@ func TestExit(t *testing.T) {
 		{"the script can not be an artifact", `ls -A ..`, sandbox.Exit{}, "home\nout\nscript\ntmp\n"},
 		{"has a session of its own", `test "$(cut -d' ' -f6 /proc/$$/stat)" = $$`, sandbox.Exit{}, ""},
 		{"no descriptor is handed on", "exec ls /proc/self/fd # 3 is its own", sandbox.Exit{}, "0\n1\n2\n3\n"},
-		{"signals are at their defaults", "grep -E '^Sig(Blk|Ign)' /proc/self/status | tr -d '0\\t\\n'", sandbox.Exit{}, "SigBlk:SigIgn:"},
+		// Signals 32 and up are left out: glibc's posix_spawn, which make uses, has
+		// its own two ignored, and no program can change that.
+		{"signals are at their defaults", `sed -nE '/^Sig(Blk|Ign)/s/\t.{8}[08]/ /p' /proc/self/status`, sandbox.Exit{}, "SigBlk: 0000000\nSigIgn: 0000000\n"},
 	}
 	p := newPlain(t)
 	for _, test := range tests {
