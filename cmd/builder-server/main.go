@@ -9,9 +9,11 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
+	"builder/pkg/job"
 	"builder/pkg/program"
 	"builder/pkg/server"
 	"builder/pkg/wire"
@@ -47,7 +49,12 @@ that you trust.`,
 		Example: `  builder-server --local-workers 2
   builder-server --ip 10.0.0.1 --upload https://user:password@builds.example.org/upload`,
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return program.Usage(err)
+			}
+			return serve(cmd.Context(), o)
+		},
 	}
 	p := cmd.PersistentFlags()
 	p.StringVar(&o.dir, "dir", program.DataDir(), "data `directory`; one that the reference wrote is taken over")
@@ -61,6 +68,17 @@ that you trust.`,
 	f.StringVar(&o.localPlatform, "local-platform", "local", "`platform` of the local workers")
 	cmd.AddCommand(exportState(&o))
 	return cmd
+}
+
+// check refuses what could only fail later, again and again.
+func (o options) check() error {
+	switch {
+	case o.localWorkers < 0:
+		return fmt.Errorf("--local-workers %d: the number must not be negative", o.localWorkers)
+	case o.localWorkers > 0:
+		return job.CheckName("platform", o.localPlatform)
+	}
+	return nil
 }
 
 func noArguments(_ *cobra.Command, args []string) error {
@@ -115,6 +133,11 @@ that program does not know is told on standard error.`,
 			log, err := program.Logger(os.Stderr, o.logLevel)
 			if err != nil {
 				return err
+			}
+			// A server makes the directory that it does not find: a mistyped name
+			// would give the state of nothing.
+			if _, err := os.Stat(filepath.Join(o.dir, "v1")); err != nil {
+				return fmt.Errorf("reading state of %s: %w", o.dir, err)
 			}
 			s, err := server.Open(o.config(log))
 			if err != nil {

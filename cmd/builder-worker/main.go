@@ -126,6 +126,9 @@ func run(ctx context.Context, platform string, o options) (err error) {
 func passedOn(names []string) ([]string, error) {
 	var env []string
 	for _, name := range names {
+		if key, _, _ := strings.Cut(name, "="); key == "" {
+			return nil, fmt.Errorf("--env %q: the name is empty", name)
+		}
 		if !strings.Contains(name, "=") {
 			value, ok := os.LookupEnv(name)
 			if !ok {
