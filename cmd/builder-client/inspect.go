@@ -118,8 +118,11 @@ func openResult(stdin io.Reader, name string) (*os.File, int64, error) {
 		return file, info.Size(), nil
 	}
 	defer file.Close()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, 0, err
+	case info.IsDir():
+		return nil, 0, fmt.Errorf("%s is a directory: name the result file in it", quoted(name))
 	}
 	return spool(file)
 }

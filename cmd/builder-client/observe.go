@@ -1,7 +1,7 @@
 package main
 
 import (
-	"errors"
+	"fmt"
 
 	"builder/pkg/client"
 	"builder/pkg/program"
@@ -52,7 +52,7 @@ func watch(cmd *cobra.Command, c *client.Client, target wire.Watch) error {
 		}
 		return program.ErrSilent
 	case err != nil && s.watching():
-		return errors.Join(s.leave(), err)
+		return fmt.Errorf("watching build %s: %w", s.build, err) // what it does now is not known
 	case err != nil:
 		return err
 	case s.ended == nil || !s.ended.Result.Success():
