@@ -62,7 +62,7 @@ func TestWriteStatus(t *testing.T) {
   JOB           PLATFORM        WHAT                           PLAN                             NEXT
   nightly       debian-12       script                         cron "30 3 * * *" Europe/Berlin  2026-03-29 03:13 UTC (in 2 h 13 min)
   "odd\x1b[2J"  (all that can)  orb build of traceroute.0.1.0  weekly                           2026-03-29 00:59 UTC (1 min 0 s ago)
-  tool          p               template go-build REPO="a b"   every 1h30m0s                    never
+  tool          p               template go-build REPO="a b"   every 1h30m                      never
 
 Queued
   PLATFORM   RUN  JOB      WAITING    TRIES

@@ -111,7 +111,11 @@ func TestPlan(t *testing.T) {
 	}{
 		{job.Plan{}, "hourly", job.Hourly},
 		{job.Plan{Period: job.Weekly}, "weekly", job.Weekly},
-		{job.Plan{Every: 90 * time.Minute}, "every 1h30m0s", job.Never},
+		{job.Plan{Every: 90 * time.Minute}, "every 1h30m", job.Never},
+		{job.Plan{Every: 20 * time.Hour}, "every 20h", job.Never},
+		{job.Plan{Every: 10 * time.Minute}, "every 10m", job.Never},
+		{job.Plan{Every: 3610 * time.Second}, "every 1h0m10s", job.Never},
+		{job.Plan{Every: 30 * time.Second}, "every 30s", job.Never},
 		{job.Plan{Every: time.Hour, Cron: "@daily"}, `cron "@daily"`, job.Never},
 		{job.Plan{Cron: "0 3 * * *", Zone: "Europe/Berlin"}, `cron "0 3 * * *" Europe/Berlin`, job.Never},
 	}

@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -73,7 +74,13 @@ func (p Plan) String() string {
 	case p.Cron != "":
 		return fmt.Sprintf("cron %q", p.Cron)
 	case p.Every > 0:
-		return "every " + p.Every.String()
+		every := p.Every.String() // 1h0m0s
+		for _, zero := range []string{"m0s", "h0m"} {
+			if strings.HasSuffix(every, zero) {
+				every = every[:len(every)-2]
+			}
+		}
+		return "every " + every
 	}
 	return p.Period.String()
 }
