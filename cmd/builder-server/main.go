@@ -116,7 +116,10 @@ func serve(ctx context.Context, o options) (err error) {
 	if o.localWorkers > 0 {
 		group.Go(func() error { return localWorkers(ctx, o, l.Addr(), log) })
 	}
-	return group.Wait()
+	if err = group.Wait(); err == nil {
+		log.Info().Msg("ended")
+	}
+	return err
 }
 
 // exportState is the way back to the reference.
