@@ -109,6 +109,8 @@ type Options struct {
 	// SegmentSize is the size in octets from which CompactDue says so, unless
 	// the last snapshot is larger; 0 means 4 MiB.
 	SegmentSize int64
+	// Cut hears from Open of a torn write that was cut off a segment; may be nil.
+	Cut func(file string, offset, octets int64)
 }
 
 // Journal is an open journal. Append, Reload, Recover and Close belong to one
@@ -153,6 +155,9 @@ func Open[S State](fsys disk.FS, dir string, empty func() S, options Options) (*
 	active, err := d.resume(found)
 	if err != nil {
 		return nil, none, fmt.Errorf("opening journal: %w", err)
+	}
+	if cut := found.last.size - found.last.end; cut > 0 && options.Cut != nil {
+		options.Cut(d.segment(found.last.header.seq), found.last.end, cut)
 	}
 	return &Journal[S]{
 		dir: d, empty: empty, options: options,

@@ -335,6 +335,7 @@ func (b *build) commit(record job.Build) job.Build {
 	b.draft = nil
 	if stored, err = b.keep(record); err != nil {
 		b.log.Error().Err(err).Msg("storing the failure of the build")
+		b.discard()
 		return record
 	}
 	return stored
@@ -350,6 +351,17 @@ func (b *build) keep(record job.Build) (job.Build, error) {
 		b.draft = draft
 	}
 	return b.draft.Commit(record)
+}
+
+// discard removes what is there of a build that has no record, and so can not be
+// shown: its console may be what fills the disk.
+func (b *build) discard() {
+	if b.draft == nil {
+		return
+	}
+	if err := b.draft.Discard(); err != nil {
+		b.log.Error().Err(err).Msg("removing a build that could not be stored")
+	}
 }
 
 // retry calls f until it succeeds, the build turns out to have ended already,

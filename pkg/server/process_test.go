@@ -230,6 +230,10 @@ func TestDescriptors(t *testing.T) {
 			for _, peer := range peers {
 				peer.Close()
 			}
+			wait(t, "the server closes the crowd's connections", func() bool {
+				open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+				return err == nil && len(open) < 50
+			})
 			if _, err := oneBuild(t.Context(), conn); err != nil {
 				t.Fatalf("building: %v", err)
 			}

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -119,10 +120,18 @@ func (s *Server) open() error {
 		return err
 	}
 	stateDir := filepath.Join(own, "state")
+	if err := checkState(stateDir, filepath.Join(own, "builds")); err != nil {
+		return err
+	}
 	if err := s.takeOver(stateDir); err != nil {
 		return err
 	}
-	j, state, err := journal.Open(s.Files, stateDir, schedule.New, journal.Options{})
+	j, state, err := journal.Open(s.Files, stateDir, schedule.New, journal.Options{
+		Cut: func(file string, offset, octets int64) {
+			s.Log.Warn().Str("file", file).Int64("offset", offset).Int64("bytes", octets).
+				Msg("cut a torn write off the journal; nothing in it was acknowledged, unless the file was cut or overwritten by something else")
+		},
+	})
 	if err != nil {
 		return err
 	}
@@ -177,4 +186,19 @@ func (s *Server) platformsOf(j job.Job) []string {
 		known = append(known, p.Name)
 	}
 	return s.templates.Platforms(j.Template, known)
+}
+
+// checkState refuses to begin with an empty schedule where there was one: builds
+// without a journal mean that it was lost.
+func checkState(stateDir, builds string) error {
+	journals, err := filepath.Glob(filepath.Join(stateDir, "journal-*"))
+	if err != nil || len(journals) > 0 {
+		return err
+	}
+	entries, err := os.ReadDir(builds)
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s has no journal, but %s has builds: the schedule was lost; restore %s from a backup, or move %s away to begin with an empty one",
+		stateDir, builds, stateDir, builds)
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"builder/pkg/console"
 	"builder/pkg/job"
 
 	"golang.org/x/sync/errgroup"
@@ -128,6 +129,19 @@ func (d *Draft) Abandon() error {
 	}
 	if err != nil {
 		return fmt.Errorf("abandoning build %v: %w", d.place.id, err)
+	}
+	return nil
+}
+
+// Discard ends the build like Abandon, and removes what is there of it.
+func (d *Draft) Discard() error {
+	if err := d.Abandon(); err != nil {
+		return err
+	}
+	for _, name := range []string{console.TextFile, console.IndexFile, "."} {
+		if err := d.store.fsys.Remove(filepath.Join(d.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("discarding build %v: %w", d.place.id, err)
+		}
 	}
 	return nil
 }

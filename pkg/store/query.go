@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"builder/pkg/job"
@@ -82,12 +84,27 @@ func (s *Store) List(jobName string, limit int) ([]job.Build, error) {
 	return s.index.newest(jobName, "", limit)
 }
 
+// unwritten writes what waits, and returns the rows that it could not write: when
+// the disk is full, those who only read are answered all the same.
+func (x *index) unwritten() []row {
+	err := x.flush()
+	if err == nil {
+		return nil
+	}
+	x.log.Error().Err(err).Msg("writing index")
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.waiting)
+}
+
 const prefixQuery = "SELECT uuid FROM builds WHERE uuid BETWEEN ? AND ? ORDER BY uuid LIMIT ?"
 
 // find returns where a build lies.
 func (x *index) find(id uuid.UUID) (place, error) {
-	if err := x.flush(); err != nil {
-		return place{}, err
+	for _, r := range x.unwritten() {
+		if r.place.id == id {
+			return r.place, nil
+		}
 	}
 	p := place{id: id}
 	var directory []byte
@@ -105,10 +122,12 @@ func (x *index) find(id uuid.UUID) (place, error) {
 // between returns the first few ids of a range.
 func (x *index) between(from, to uuid.UUID) ([]uuid.UUID, error) {
 	const few = 5
-	if err := x.flush(); err != nil {
-		return nil, err
-	}
 	var found []uuid.UUID
+	for _, r := range x.unwritten() {
+		if id := r.place.id; bytes.Compare(id[:], from[:]) >= 0 && bytes.Compare(id[:], to[:]) <= 0 {
+			found = append(found, id)
+		}
+	}
 	err := x.query(func(scan func(...any) error) error {
 		var id []byte
 		if err := scan(&id); err != nil {
@@ -122,14 +141,17 @@ func (x *index) between(from, to uuid.UUID) ([]uuid.UUID, error) {
 
 // newest returns builds by descending start.
 func (x *index) newest(jobName, platform string, limit int) ([]job.Build, error) {
-	if err := x.flush(); err != nil {
-		return nil, err
-	}
 	var (
 		conditions []string
 		args       []any
 		builds     []job.Build
 	)
+	for _, r := range x.unwritten() {
+		if (jobName == "" || r.build.Job == jobName) && (platform == "" || r.build.Platform == platform) {
+			builds = append(builds, r.build)
+		}
+	}
+	unwritten := len(builds)
 	if jobName != "" {
 		conditions, args = append(conditions, "job = ?"), append(args, []byte(jobName))
 	}
@@ -144,6 +166,12 @@ func (x *index) newest(jobName, platform string, limit int) ([]job.Build, error)
 		builds = append(builds, r.build)
 		return err
 	}, newestQuery(conditions), append(args, limit)...)
+	if unwritten > 0 {
+		slices.SortStableFunc(builds, func(a, b job.Build) int { return b.Started.Compare(a.Started) })
+		if limit > 0 {
+			builds = builds[:min(limit, len(builds))]
+		}
+	}
 	return builds, err
 }
 

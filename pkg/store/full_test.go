@@ -1,0 +1,98 @@
+package store_test
+
+import (
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"builder/pkg/disk"
+	"builder/pkg/store"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+)
+
+// TestIndexRefusesRows: what can not be written to the index is found all the
+// same, in its order.
+func TestIndexRefusesRows(t *testing.T) {
+	dir := scratch(t)
+	s := open(t, disk.OS{}, dir)
+	mustCommit(t, s, buildOf("alpha", 1), nil, nil)
+	mustCommit(t, s, buildOf("beta", 4), nil, nil)
+	if _, err := s.List("", 0); err != nil { // writes what waits
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(dir, "v1", "index.sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	exec := func(statement string) {
+		t.Helper()
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("CREATE TRIGGER refuse BEFORE INSERT ON builds BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
+	mustCommit(t, s, buildOf("alpha", 3), nil, nil)
+	mustCommit(t, s, buildOf("beta", 2), nil, nil)
+	ids := func(jobName string, limit int) []uuid.UUID {
+		t.Helper()
+		builds, err := s.List(jobName, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []uuid.UUID
+		for _, b := range builds {
+			ids = append(ids, b.UUID)
+		}
+		return ids
+	}
+	check := func() {
+		t.Helper()
+		for want, got := range map[string][2][]uuid.UUID{
+			"all":      {{number(4), number(3), number(2), number(1)}, ids("", 0)},
+			"the last": {{number(4), number(3)}, ids("", 2)},
+			"of a job": {{number(3), number(1)}, ids("alpha", 0)},
+		} {
+			if diff := cmp.Diff(got[0], got[1]); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", want, diff)
+			}
+		}
+		if b, err := s.Build(number(3)); err != nil || b.UUID != number(3) {
+			t.Errorf("a build that waits: %v, %v", b.UUID, err)
+		}
+		if id, err := s.Resolve(number(2).String()); err != nil || id != number(2) {
+			t.Errorf("its uuid: %v, %v", id, err)
+		}
+	}
+	check()
+	exec("DROP TRIGGER refuse")
+	check()
+}
+
+// TestDiscard leaves nothing of a build but its job's directory.
+func TestDiscard(t *testing.T) {
+	dir := scratch(t)
+	s := open(t, disk.OS{}, dir)
+	b := buildOf("alpha", 1)
+	d, err := s.Begin(b.Job, b.UUID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fill(d, []string{"a line"}, []file{{"a", "text"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Build(b.UUID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a discarded build: %v", err)
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, "v1", "builds", "alpha"))
+	if err != nil || len(entries) > 0 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
