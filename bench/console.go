@@ -67,8 +67,9 @@ func observed(ctx context.Context, b *bench, script string, n int) (took time.Du
 	lines := 0
 	err = c.Watch(ctx, wire.Watch{Run: accepted.Runs[0].ID, Job: "printer"}, client.Viewer{Line: func(line job.Line) error {
 		if line.Flags&job.Partial == 0 {
-			lines++
-			took = time.Since(begin)
+			if lines++; lines == n {
+				took = time.Since(begin)
+			}
 		}
 		return nil
 	}})

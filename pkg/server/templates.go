@@ -29,6 +29,11 @@ func (s *Server) expand(j job.Job, platform string) ([]byte, error) {
 // checkTemplate expands a job's template for its platform, or for all that have
 // one, to find what is missing before the job is in the schedule.
 func (s *Server) checkTemplate(j job.Job) error {
+	for _, v := range j.Vars {
+		if v.Name == job.PlatformVar {
+			return fmt.Errorf("the variable %s is always the name of the platform", v.Name)
+		}
+	}
 	if j.Platform != "" {
 		_, err := s.expand(j, j.Platform)
 		return err

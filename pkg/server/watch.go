@@ -115,7 +115,7 @@ func (c *clientSession) findBuild(ctx context.Context, what string) (target, err
 	if known {
 		return target{}, fmt.Errorf("job %q has not been built yet", what)
 	}
-	return target{}, err
+	return target{}, fmt.Errorf("no job is called %q, and no build: %w", what, err)
 }
 
 // watcher finds the builds of one run, one after the other.

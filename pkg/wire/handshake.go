@@ -148,8 +148,10 @@ func (d Dialer) greet(ctx context.Context, c *Conn, version int) (Remote, error)
 	switch {
 	case c.timing.received == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
 		return Remote{}, errSilent
+	case errors.Is(err, context.DeadlineExceeded):
+		return Remote{}, fmt.Errorf("no answer within %v: %w", helloTime, err)
 	case err != nil:
-		return Remote{}, err
+		return Remote{}, fmt.Errorf("the answer is not that of a builder server: %w", err)
 	}
 	switch m := m.(type) {
 	case Failure:
