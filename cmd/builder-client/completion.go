@@ -77,7 +77,7 @@ func completeSchedule(o *options) completer {
 func (o *options) complete(names func(wire.StatusReply) []string) completer {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		const nothingElse = cobra.ShellCompDirectiveNoFileComp
-		if len(args) > 0 {
+		if len(args) > 0 || o.check() != nil {
 			return nil, nothingElse
 		}
 		ctx, stop := context.WithTimeout(cmd.Context(), completionTime)

@@ -74,6 +74,11 @@ func (o *options) check() error {
 	if o.protocol != 0 && o.protocol != wire.OwnVersion && o.protocol != wire.ClientVersion {
 		return usagef("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.ClientVersion)
 	}
+	address, err := wire.Address(o.remote)
+	if err != nil {
+		return program.Usage(err)
+	}
+	o.remote = address
 	return nil
 }
 

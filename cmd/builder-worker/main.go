@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,7 +64,8 @@ The same again: kill the one that runs, exit.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args[0], o) },
 	}
 	f := cmd.Flags()
-	f.StringVarP(&o.remote, "remote", "r", "localhost", "`address` of the server: HOST or HOST:PORT")
+	f.StringVarP(&o.remote, "remote", "r", cmp.Or(os.Getenv("BUILDER_REMOTE"), "localhost"),
+		"`address` of the server: HOST or HOST:PORT (environment BUILDER_REMOTE)")
 	f.StringVar(&o.name, "name", "", "`name` that people are shown (default: the host's)")
 	f.StringVar(&o.dir, "dir", "", "`directory` for the worker's identity and its builds, one process at a time\n(default: a temporary one, gone afterwards)")
 	f.BoolVar(&o.persistent, "persistent", false, "do one build after the other instead of one")
@@ -84,6 +86,10 @@ func run(ctx context.Context, platform string, o options) (err error) {
 	}
 	if o.protocol != 0 && o.protocol != wire.OwnVersion && o.protocol != wire.WorkerVersion {
 		return program.Usage(fmt.Errorf("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.WorkerVersion))
+	}
+	remote, err := wire.Address(o.remote)
+	if err != nil {
+		return program.Usage(err)
 	}
 	env, err := passedOn(o.env)
 	if err != nil {
@@ -117,8 +123,8 @@ func run(ctx context.Context, platform string, o options) (err error) {
 	ctx, drain, release := stopSignals(ctx)
 	defer release()
 	return worker.Run(ctx, drain, worker.Config{
-		Platform: platform, Remote: wire.WithPort(o.remote), Name: o.name, Dir: dir, Persistent: o.persistent, Protocol: o.protocol,
-		Env: env, Sandbox: place, Program: program.Name("builder-worker"), Log: log,
+		Platform: platform, Remote: remote, Name: o.name, Dir: dir, Persistent: o.persistent, Protocol: o.protocol,
+		Env: env, Sandbox: place, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
 	})
 }
 

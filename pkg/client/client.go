@@ -32,10 +32,10 @@ type Options struct {
 	Protocol int    // forces a protocol version; 0 tries ours, then the reference's
 }
 
-// New makes a client of the server at address, "host:port", "host", or an IPv6
-// address in brackets with or without a port. It connects when first asked.
+// New makes a client of the server at address, "host:port" ([wire.Address] makes
+// one of what a person typed). It connects when first asked.
 func New(address string, o Options) *Client {
-	return &Client{address: wire.WithPort(address), dialer: wire.Dialer{
+	return &Client{address: address, dialer: wire.Dialer{
 		Role: wire.Client, Force: o.Protocol, Introduce: wire.Introduce{Program: o.Program},
 	}}
 }

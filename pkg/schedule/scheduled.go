@@ -37,7 +37,7 @@ func (s *State) Schedule(now time.Time, j job.Job, plan job.Plan, on []string, u
 	none := Scheduled{}
 	old := s.Entry(j.Name)
 	if old != nil && !update {
-		return none, fmt.Errorf("%w: %q; update it to replace its definition", ErrExists, j.Name)
+		return none, fmt.Errorf("%w: %q; use --update to replace its definition", ErrExists, j.Name)
 	}
 	j.Vars = slices.Clone(j.Vars)
 	j.SortVars()

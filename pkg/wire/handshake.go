@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -170,15 +171,26 @@ func (d Dialer) greet(ctx context.Context, c *Conn, version int) (Remote, error)
 	return Remote{}, ErrUnexpected
 }
 
-// WithPort adds the default port to an address without one: "host", or an IPv6
-// address, in brackets or not.
-func WithPort(address string) string {
-	if _, _, err := net.SplitHostPort(address); err == nil {
-		return address
+// Address is the "host:port" that a person means: a host with or without a port,
+// an IPv6 address in brackets or, without a port, also bare. The default port is
+// [DefaultPort].
+func Address(typed string) (string, error) {
+	host, port, err := net.SplitHostPort(typed)
+	if err != nil {
+		host, port = typed, strconv.Itoa(DefaultPort)
+		if n := len(host); n > 1 && host[0] == '[' && host[n-1] == ']' {
+			host = host[1 : n-1]
+		}
 	}
-	host := address
-	if n := len(host); n > 1 && host[0] == '[' && host[n-1] == ']' {
-		host = host[1 : n-1]
+	number, err := strconv.Atoi(port)
+	ipv6 := strings.Contains(host, ":")
+	switch {
+	case host == "" || strings.ContainsAny(host, "/[] \t\n"):
+		return "", fmt.Errorf("address %q names no host: use HOST or HOST:PORT", typed)
+	case ipv6 && net.ParseIP(strings.SplitN(host, "%", 2)[0]) == nil:
+		return "", fmt.Errorf("address %q is neither HOST:PORT nor an IPv6 address", typed)
+	case err != nil || number < 1 || number > 65535:
+		return "", fmt.Errorf("address %q has no port between 1 and 65535 behind its colon", typed)
 	}
-	return net.JoinHostPort(host, strconv.Itoa(DefaultPort))
+	return net.JoinHostPort(host, port), nil
 }
