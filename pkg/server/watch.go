@@ -168,11 +168,10 @@ func (w *watcher) ended(run *job.Run) (t target, found bool, err error) {
 	if l := w.running(); l != nil { // handed out in this moment
 		return liveTarget(l), true, nil
 	}
-	builds, err := w.store.List(w.job, runBuilds)
+	builds, err := w.unseen()
 	if err != nil {
 		return t, false, err
 	}
-	builds = slices.DeleteFunc(builds, func(b job.Build) bool { return b.Run != w.run || w.seen[b.UUID] })
 	if len(builds) == 0 {
 		if run == nil {
 			return t, false, fmt.Errorf("run %d of job %q ended without a further build: it was cancelled or unscheduled", w.run, w.job)
@@ -189,13 +188,24 @@ func (w *watcher) ended(run *job.Run) (t target, found bool, err error) {
 	return endedTarget(builds[len(builds)-1]), true, nil
 }
 
-// goesOn reports whether a further build of the run follows, or is there.
+// unseen are the builds of the run that have ended and were not shown, the newest
+// first.
+func (w *watcher) unseen() ([]job.Build, error) {
+	builds, err := w.store.List(w.job, runBuilds)
+	return slices.DeleteFunc(builds, func(b job.Build) bool { return b.Run != w.run || w.seen[b.UUID] }), err
+}
+
+// goesOn reports whether a further build of the run follows, runs, or has ended.
 func (w *watcher) goesOn(ctx context.Context, t target) (bool, error) {
 	if t.live != nil {
 		return t.live.again, nil
 	}
 	run, err := w.queued(ctx)
-	return run != nil || w.running() != nil, err
+	if err != nil || run != nil || w.running() != nil {
+		return err == nil, err
+	}
+	unseen, err := w.unseen()
+	return len(unseen) > 0, err
 }
 
 func (w *watcher) take(t target) target {
