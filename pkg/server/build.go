@@ -103,7 +103,7 @@ func (s *Server) script(run *job.Run) ([]byte, job.Content, error) {
 // send hands the build to the worker.
 func (b *build) send(script []byte) error {
 	if b.own {
-		return b.conn.Send(wire.Start{Build: b.status(), Script: script})
+		return b.conn.Send(wire.Start{Build: buildStatus(b.Building), Script: script})
 	}
 	return b.conn.Send(wire.JobSchedule{UUID: b.UUID, Job: wire.ScriptJob{
 		Name: b.Run.Job.Name, Platform: b.Run.Platform, Script: wire.Blob{Data: script},

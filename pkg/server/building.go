@@ -28,9 +28,7 @@ type live struct {
 	stop     context.CancelCauseFunc
 }
 
-// status is the build as clients are shown it.
-func (l *live) status() wire.BuildStatus { return buildStatus(l.Building) }
-
+// buildStatus is a build as its worker and clients are shown it.
 func buildStatus(b *schedule.Building) wire.BuildStatus {
 	return wire.BuildStatus{
 		UUID: b.UUID, Run: b.Run.ID, Try: b.Try, Job: b.Run.Job.Name, Platform: b.Run.Platform,

@@ -10,6 +10,7 @@ import (
 
 	"builder/pkg/job"
 	"builder/pkg/schedule"
+	"builder/pkg/store"
 	"builder/pkg/wire"
 )
 
@@ -290,7 +291,7 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 		e, queued := st.CancelJob(m.What)
 		dequeued = queued
 		found = c.building.all(func(l *live) bool { return l.Run.Job.Name == m.What })
-		if len(found) == 0 && !queued && len(m.What) >= minPrefix {
+		if len(found) == 0 && !queued && len(m.What) >= store.MinPrefix {
 			found = c.building.all(func(l *live) bool { return hasPrefix(l.UUID, m.What) })
 			if len(found) > 1 {
 				return nil, fmt.Errorf("%q begins the uuid of %d builds that run: type more of it", m.What, len(found))
@@ -318,6 +319,3 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 	}
 	return fmt.Errorf("no job, and no build that runs, is called %q", m.What)
 }
-
-// minPrefix is how much of a uuid must be typed at least.
-const minPrefix = 4

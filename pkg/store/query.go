@@ -14,8 +14,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// minPrefix is the fewest hexadecimal digits that Resolve takes.
-const minPrefix = 4
+// MinPrefix is the fewest hexadecimal digits that Resolve takes.
+const MinPrefix = 4
 
 // Build reads a build: ours from its record, one of the reference from its
 // result, which is read as a whole to hash the artifacts. It is an [ErrNotFound]
@@ -39,8 +39,8 @@ func (s *Store) Resolve(prefix string) (uuid.UUID, error) {
 	digits := strings.ReplaceAll(strings.ToLower(prefix), "-", "")
 	var from, to uuid.UUID
 	low, err := hex.DecodeString(digits + strings.Repeat("0", max(0, 2*len(from)-len(digits))))
-	if err != nil || len(low) != len(from) || len(digits) < minPrefix {
-		return uuid.Nil, fmt.Errorf("%q is neither a uuid nor the beginning of one: give at least %d hexadecimal digits", prefix, minPrefix)
+	if err != nil || len(low) != len(from) || len(digits) < MinPrefix {
+		return uuid.Nil, fmt.Errorf("%q is neither a uuid nor the beginning of one: give at least %d hexadecimal digits", prefix, MinPrefix)
 	}
 	copy(from[:], low)
 	high, err := hex.DecodeString(digits + strings.Repeat("f", 2*len(to)-len(digits)))
