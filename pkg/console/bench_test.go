@@ -89,14 +89,4 @@ func BenchmarkReadMillionLines(b *testing.B) {
 			}
 		}
 	})
-	b.Run("extents", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			for _, err := range r.Extents() {
-				if err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
-	})
 }

@@ -9,23 +9,27 @@
 //
 //	console        the text as printed, for people to less and grep:
 //	               the lines' octets, each with its newline, if it had one
-//	console.index  one entry of 24 octets for each line, big-endian:
+//	console.index  one entry of 32 octets for each piece: a line, or several that
+//	               were printed at the same time. Big-endian:
 //
 //	offset  octets  field
-//	     0       8  end    offset in console behind the line and its newline
-//	     8       8  delta  nanoseconds since the build's start, signed, any value
-//	    16       4  flags  1: no newline follows (see [job.Unended])
-//	    20       4  sum    CRC32C over: the previous entry's end (8 octets, 0 for
-//	                       the first), this entry's end, delta and flags, the
-//	                       line's octets in console with their newline
+//	     0       8  end    offset in console behind the piece and its newline
+//	     8       8  lines  number of lines up to here
+//	    16       8  delta  nanoseconds since the build's start, signed, any value
+//	    24       4  flags  1: no newline follows (see [job.Unended])
+//	                       4: newlines in the piece end lines (see [job.Many])
+//	    28       4  sum    CRC32C over: the previous entry's end and lines (8 octets
+//	                       each, 0 for the first), this entry without its sum, the
+//	                       piece's octets in console with their newline
 //
-// A line may hold any octets, newlines too: where it ends is said by the index
-// alone. The files are valid up to the last entry, counted from the start, whose
-// end lies within console and whose sum is right, as are those of all entries
-// before it. What lies behind is what a killed writer or a power cut left there:
-// [Reopen] cuts it off. A [Reader] gives the valid lines and then, when anything
-// lies behind them, a [*DamageError]. (Files that were both cut at the same line
-// look like a shorter console: the build's record keeps the number of lines.)
+// A line may hold any octets, newlines too: where it ends is said by the index,
+// and by newlines only in a piece of several. The files are valid up to the last
+// entry, counted from the start, whose end lies within console and whose sum is
+// right, as are those of all entries before it. What lies behind is what a killed
+// writer or a power cut left there: [Reopen] cuts it off. A [Reader] gives the
+// valid lines and then, when anything lies behind them, a [*DamageError]. (Files
+// that were both cut at the same entry look like a shorter console: the build's
+// record keeps the number of lines.)
 package console
 
 import (
@@ -44,12 +48,12 @@ const (
 	IndexFile = "console.index"
 )
 
-// MaxLine is the most octets that one line holds, without its newline.
+// MaxLine is the most octets that a line or piece holds, without its newline.
 // [Writer.Append] splits longer ones.
 const MaxLine = job.MaxLine
 
-// Line is one line that a build printed. Of its flags, Unended is stored; unknown
-// bits are kept.
+// Line is a line that a build printed, or several. Of its flags, all but Partial
+// are stored; unknown bits are kept.
 type Line = job.Line
 
 // DamageError says that a console is not what was written from Offset of File on.

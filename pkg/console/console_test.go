@@ -36,8 +36,19 @@ func difference(want, got []console.Line) string {
 	return "-want +got\n" + cmp.Diff(want, got)
 }
 
-// oddLines are a line of every kind.
-func oddLines() []console.Line {
+// oddLines are the lines of oddPieces, one by one.
+func oddLines() []console.Line { return each(oddPieces()) }
+
+// each takes apart what is several lines in one.
+func each(pieces []console.Line) (lines []console.Line) {
+	for _, piece := range pieces {
+		lines = slices.AppendSeq(lines, piece.Each())
+	}
+	return lines
+}
+
+// oddPieces are a line of every kind.
+func oddPieces() []console.Line {
 	return []console.Line{
 		{Delta: 0, Data: []byte("hello")},
 		{Delta: -5, Data: []byte{}},
@@ -45,15 +56,28 @@ func oddLines() []console.Line {
 		{Delta: math.MaxInt64, Data: []byte{0, 0xff, '\r', '\n', '\n'}},
 		{Delta: 7, Flags: job.Unended, Data: []byte("first half, ")},
 		{Delta: 7, Data: []byte("second half")},
+		{Delta: 8, Flags: job.Many, Data: []byte("one\ntwo\n\nfour")},
+		{Delta: 8, Flags: job.Many, Data: []byte("alone")},
 		{Delta: 3, Flags: job.Unended, Data: []byte{}},
-		{Delta: 9, Flags: job.Unended, Data: []byte("no end")},
+		{Delta: 9, Flags: job.Many | job.Unended, Data: []byte("\nno end")},
 	}
 }
 
-// numbered is line number n of a console that is made up for a test.
+// numbered is line number n of a console that is made up for a test. Ten lines
+// are printed at the same time.
 func numbered(n int64) console.Line {
 	data := fmt.Appendf(nil, "line %d %s", n, strings.Repeat("x", int(n*7919%173)))
-	return console.Line{Delta: time.Duration(n * 1000), Data: data}
+	return console.Line{Delta: time.Duration(n / 10 * 1000), Data: data}
+}
+
+// joined is the lines from n on to the last that was printed at the same time.
+func joined(n int64) console.Line {
+	line := numbered(n)
+	line.Flags = job.Many
+	for n++; n%10 != 0; n++ {
+		line.Data = append(append(line.Data, '\n'), numbered(n).Data...)
+	}
+	return line
 }
 
 func create(t testing.TB) (*console.Writer, string) {
@@ -93,7 +117,7 @@ func collect(seq iter.Seq2[console.Line, error]) (lines []console.Line, err erro
 		if err != nil {
 			return lines, err
 		}
-		lines = append(lines, clone(line))
+		lines = slices.AppendSeq(lines, clone(line).Each())
 	}
 	return lines, nil
 }
@@ -123,41 +147,41 @@ func follow(ctx context.Context, o *console.Observer) (lines []console.Line, err
 			return lines, err
 		}
 		for _, line := range batch {
-			lines = append(lines, clone(line))
+			lines = slices.AppendSeq(lines, clone(line).Each())
 		}
 	}
 }
 
 func TestTextIsWhatWasPrinted(t *testing.T) {
-	dir := written(t, oddLines())
+	dir := written(t, oddPieces())
 	got, err := os.ReadFile(filepath.Join(dir, console.TextFile))
 	must(t, err)
-	want := "hello\n\nbefore\nand after a newline\n\x00\xff\r\n\n\nfirst half, second half\nno end"
+	want := "hello\n\nbefore\nand after a newline\n\x00\xff\r\n\n\nfirst half, second half\none\ntwo\n\nfour\nalone\n\nno end"
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}
 	index, err := os.Stat(filepath.Join(dir, console.IndexFile))
 	must(t, err)
-	if want := int64(24 * len(oddLines())); index.Size() != want {
+	if want := int64(32 * len(oddPieces())); index.Size() != want {
 		t.Errorf("index has %d octets, want %d", index.Size(), want)
 	}
 }
 
 // The format is on people's disks: it does not change by accident.
 func TestIndexOctets(t *testing.T) {
-	dir := written(t, []console.Line{{Delta: 1, Data: []byte("a")}, {Delta: -2, Flags: job.Unended, Data: []byte("bc")}})
+	dir := written(t, []console.Line{{Delta: 1, Data: []byte("a")}, {Delta: -2, Flags: job.Many | job.Unended, Data: []byte("b\ncd")}})
 	got, err := os.ReadFile(filepath.Join(dir, console.IndexFile))
 	must(t, err)
 	want := "" +
-		"0000000000000002" + "0000000000000001" + "00000000" + "b7ceff7e" +
-		"0000000000000004" + "fffffffffffffffe" + "00000001" + "15c7d22a"
+		"0000000000000002" + "0000000000000001" + "0000000000000001" + "00000000" + "71102b8a" +
+		"0000000000000006" + "0000000000000003" + "fffffffffffffffe" + "00000005" + "e39ad40c"
 	if diff := cmp.Diff(want, fmt.Sprintf("%x", got)); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestReaderGivesBackWhatWasAppended(t *testing.T) {
-	dir := written(t, oddLines())
+	dir := written(t, oddPieces())
 	r, err := console.Open(disk.OS{}, dir)
 	must(t, err)
 	defer r.Close()
@@ -201,6 +225,9 @@ func TestReaderOverManyBatches(t *testing.T) {
 		if n > 1500 && n < 1800 {
 			line = console.Line{Data: []byte{}}
 		}
+		if n > 600 && n < 900 {
+			line.Flags, line.Data = job.Many, bytes.Repeat([]byte("some lines in one\n"), int(n*7919%100))
+		}
 		if n%500 == 0 {
 			line.Data = bytes.Repeat([]byte{'L'}, console.MaxLine)
 		}
@@ -211,25 +238,13 @@ func TestReaderOverManyBatches(t *testing.T) {
 	defer r.Close()
 	forward, err := collect(r.Forward(0))
 	must(t, err)
-	if diff := difference(want, forward); diff != "" {
+	if diff := difference(each(want), forward); diff != "" {
 		t.Errorf("forward: %s", diff)
 	}
 	backward, err := collect(r.Backward())
 	must(t, err)
-	if diff := difference(reversed(want), backward); diff != "" {
+	if diff := difference(reversed(each(want)), backward); diff != "" {
 		t.Errorf("backward: %s", diff)
-	}
-	n := 0
-	for extent, err := range r.Extents() {
-		must(t, err)
-		line := want[n]
-		if diff := cmp.Diff(console.Extent{Delta: line.Delta, Length: int64(len(line.Data))}, extent); diff != "" {
-			t.Fatalf("extent %d: %s", n, diff)
-		}
-		n++
-	}
-	if n != len(want) {
-		t.Errorf("%d extents, want %d", n, len(want))
 	}
 	for range r.Forward(0) {
 		break // leaving an iteration early is allowed
@@ -263,6 +278,42 @@ func TestLongLineIsSplit(t *testing.T) {
 	}
 }
 
+// Many lines that are more than MaxLine together are cut where a line ends.
+func TestManyLinesAreSplit(t *testing.T) {
+	for name, text := range map[string]string{
+		"short lines":              strings.Repeat(strings.Repeat("x", 99)+"\n", 3000),
+		"one of MaxLine":           "a\n" + strings.Repeat("x", console.MaxLine) + "\nb",
+		"a newline behind MaxLine": strings.Repeat("x", console.MaxLine) + "\n",
+		"a long one":               "a\n" + strings.Repeat("x", console.MaxLine+1) + "\nb",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := written(t, []console.Line{{Delta: 4, Flags: job.Many, Data: []byte(text)}})
+			got, err := os.ReadFile(filepath.Join(dir, console.TextFile))
+			must(t, err)
+			if string(got) != text+"\n" {
+				t.Error("the text is another one")
+			}
+			lines, err := read(t, dir)
+			must(t, err)
+			var want []string
+			for line := range strings.SplitSeq(text, "\n") {
+				for len(line) > console.MaxLine {
+					want = append(want, line[:console.MaxLine])
+					line = line[console.MaxLine:]
+				}
+				want = append(want, line)
+			}
+			var printed []string
+			for _, line := range lines {
+				printed = append(printed, string(line.Data))
+			}
+			if !slices.Equal(want, printed) {
+				t.Errorf("%d lines, want %d", len(printed), len(want))
+			}
+		})
+	}
+}
+
 func TestEmptyConsole(t *testing.T) {
 	r, err := console.Open(disk.OS{}, written(t, nil))
 	must(t, err)
@@ -271,9 +322,6 @@ func TestEmptyConsole(t *testing.T) {
 		if lines, err := collect(seq); len(lines) != 0 || err != nil {
 			t.Errorf("%s: %v, %v", name, lines, err)
 		}
-	}
-	for extent, err := range r.Extents() {
-		t.Errorf("extents: %v, %v", extent, err)
 	}
 }
 

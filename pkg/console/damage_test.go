@@ -14,20 +14,24 @@ import (
 	"builder/pkg/job"
 )
 
+const entrySize = 32
+
 // damaged is a console that gets damaged in a new way for each case. It lies in
 // memory: there are thousands of cases, and Reopen syncs.
 type damaged struct {
 	fsys        disk.FS
-	lines       []console.Line
-	ends        []int // of each line in the text
+	pieces      []console.Line
+	ends        []int // of each piece in the text
 	text, index []byte
+
+	entries int // whole ones, in the index that was written last
 }
 
 func newDamaged(t *testing.T) *damaged {
-	d := &damaged{lines: oddLines()}
-	dir := written(t, d.lines)
+	d := &damaged{pieces: oddPieces()}
+	dir := written(t, d.pieces)
 	end := 0
-	for _, line := range d.lines {
+	for _, line := range d.pieces {
 		end += len(line.Data)
 		if line.Flags&job.Unended == 0 {
 			end++
@@ -44,7 +48,7 @@ func newDamaged(t *testing.T) *damaged {
 
 func (d *damaged) write(t *testing.T, text, index []byte) {
 	t.Helper()
-	d.fsys = disktest.New(1)
+	d.fsys, d.entries = disktest.New(1), len(index)/entrySize
 	for name, data := range map[string][]byte{console.TextFile: text, console.IndexFile: index} {
 		f, err := d.fsys.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
 		must(t, err)
@@ -55,10 +59,10 @@ func (d *damaged) write(t *testing.T, text, index []byte) {
 }
 
 // check compares what readers and Reopen make of the files with the rule: prefix
-// lines are valid, and sound says that nothing lies behind them.
+// pieces are valid, and sound says that nothing lies behind them.
 func (d *damaged) check(t *testing.T, prefix int, sound bool) {
 	t.Helper()
-	want := append([]console.Line(nil), d.lines[:prefix]...)
+	want := each(d.pieces[:prefix])
 
 	r, err := console.Open(d.fsys, ".")
 	must(t, err)
@@ -69,9 +73,10 @@ func (d *damaged) check(t *testing.T, prefix int, sound bool) {
 	checkDamage(t, sound, err)
 	got, err = collect(r.Backward())
 	// Newest first: what comes before the error is right, however little it is.
-	if count := int(r.Count()); len(got) > count {
-		t.Errorf("backward gave %d lines of %d", len(got), count)
-	} else if diff := difference(reversed(d.lines[count-len(got):count]), got); diff != "" {
+	whole := each(d.pieces[:d.entries])
+	if len(got) > len(whole) {
+		t.Errorf("backward gave %d lines of %d", len(got), len(whole))
+	} else if diff := difference(reversed(whole[len(whole)-len(got):]), got); diff != "" {
 		t.Errorf("backward: %s", diff)
 	}
 	checkDamage(t, sound, err)
@@ -79,8 +84,8 @@ func (d *damaged) check(t *testing.T, prefix int, sound bool) {
 
 	w, err := console.Reopen(d.fsys, ".")
 	must(t, err)
-	if w.Lines() != int64(prefix) {
-		t.Errorf("reopened with %d lines, want %d", w.Lines(), prefix)
+	if w.Lines() != int64(len(want)) {
+		t.Errorf("reopened with %d lines, want %d", w.Lines(), len(want))
 	}
 	more := console.Line{Delta: 1, Data: []byte("appended after the damage")}
 	must(t, w.Append(more))
@@ -110,8 +115,8 @@ func checkDamage(t *testing.T, sound bool, err error) {
 	}
 }
 
-// linesWithin is how many lines end within a text of the given size.
-func (d *damaged) linesWithin(size int) (n int) {
+// piecesWithin is how many pieces end within a text of the given size.
+func (d *damaged) piecesWithin(size int) (n int) {
 	for n < len(d.ends) && d.ends[n] <= size {
 		n++
 	}
@@ -123,22 +128,22 @@ func TestEveryTruncation(t *testing.T) {
 	for size := range len(d.text) {
 		t.Run(fmt.Sprintf("text %d", size), func(t *testing.T) {
 			d.write(t, d.text[:size], d.index)
-			d.check(t, d.linesWithin(size), false)
+			d.check(t, d.piecesWithin(size), false)
 		})
 	}
 	for size := range len(d.index) {
 		t.Run(fmt.Sprintf("index %d", size), func(t *testing.T) {
 			d.write(t, d.text, d.index[:size])
-			d.check(t, size/24, false)
+			d.check(t, size/entrySize, false)
 		})
 	}
-	for n := range len(d.lines) + 1 {
-		t.Run(fmt.Sprintf("both behind line %d", n), func(t *testing.T) {
+	for n := range len(d.pieces) + 1 {
+		t.Run(fmt.Sprintf("both behind piece %d", n), func(t *testing.T) {
 			end := 0
 			if n > 0 {
 				end = d.ends[n-1]
 			}
-			d.write(t, d.text[:end], d.index[:24*n])
+			d.write(t, d.text[:end], d.index[:entrySize*n])
 			d.check(t, n, true)
 		})
 	}
@@ -154,13 +159,13 @@ func TestEverySingleBitFlip(t *testing.T) {
 	for bit := range 8 * len(d.text) {
 		t.Run(fmt.Sprintf("text bit %d", bit), func(t *testing.T) {
 			d.write(t, flipped(d.text, bit), d.index)
-			d.check(t, d.linesWithin(bit/8), false)
+			d.check(t, d.piecesWithin(bit/8), false)
 		})
 	}
 	for bit := range 8 * len(d.index) {
 		t.Run(fmt.Sprintf("index bit %d", bit), func(t *testing.T) {
 			d.write(t, d.text, flipped(d.index, bit))
-			d.check(t, bit/8/24, false)
+			d.check(t, bit/8/entrySize, false)
 		})
 	}
 }
@@ -168,7 +173,7 @@ func TestEverySingleBitFlip(t *testing.T) {
 // What a power cut leaves on some file systems: the length without the data.
 func TestZerosBehindTheEnd(t *testing.T) {
 	d := newDamaged(t)
-	for _, n := range []int{1, 23, 24, 25, 480} {
+	for _, n := range []int{1, 31, 32, 33, 640} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			d.write(t, append(append([]byte(nil), d.text...), make([]byte, n)...), append(append([]byte(nil), d.index...), make([]byte, n)...))
 			w, err := console.Reopen(d.fsys, ".")
@@ -176,7 +181,7 @@ func TestZerosBehindTheEnd(t *testing.T) {
 			must(t, w.Close())
 			got, err := readFrom(t, d.fsys, ".")
 			must(t, err)
-			if diff := difference(d.lines, got); diff != "" {
+			if diff := difference(each(d.pieces), got); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -199,31 +204,6 @@ func TestReopenWithMissingFiles(t *testing.T) {
 			if diff := difference(oddLines(), got); diff != "" {
 				t.Error(diff)
 			}
-		})
-	}
-}
-
-// Extents and the lines are used together: to size an encoding, then to write it.
-func TestExtentsRefuseWhatCanNotBe(t *testing.T) {
-	d := newDamaged(t)
-	cases := map[string]struct{ text, index []byte }{
-		"text cut":  {d.text[:len(d.text)-1], d.index},
-		"text more": {append(append([]byte(nil), d.text...), 'x'), d.index},
-		"index cut": {d.text, d.index[:len(d.index)-1]},
-		"ends swapped": {d.text, append(append(append([]byte(nil), d.index[24:48]...), d.index[:24]...),
-			d.index[48:]...)},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			d.write(t, c.text, c.index)
-			r, err := console.Open(d.fsys, ".")
-			must(t, err)
-			defer r.Close()
-			var last error
-			for _, err := range r.Extents() {
-				last = err
-			}
-			checkDamage(t, false, last)
 		})
 	}
 }

@@ -12,14 +12,14 @@ import (
 // FuzzFiles reads any two files as a console: nothing is worse than a
 // DamageError, and what Reopen keeps is what Forward gave.
 func FuzzFiles(f *testing.F) {
-	dir := written(f, oddLines())
+	dir := written(f, oddPieces())
 	text, err := os.ReadFile(filepath.Join(dir, console.TextFile))
 	must(f, err)
 	index, err := os.ReadFile(filepath.Join(dir, console.IndexFile))
 	must(f, err)
 	f.Add(text, index)
 	f.Add(text[:20], index)
-	f.Add(text, append(index[:24:24], index...))
+	f.Add(text, append(index[:entrySize:entrySize], index...))
 	f.Fuzz(func(t *testing.T, text, index []byte) {
 		var d damaged
 		d.write(t, text, index)
@@ -38,11 +38,6 @@ func FuzzFiles(f *testing.F) {
 		if sound {
 			if diff := difference(reversed(forward), backward); diff != "" {
 				t.Fatalf("backward: %s", diff)
-			}
-		}
-		for _, err := range r.Extents() {
-			if err != nil && (sound || !errors.As(err, &damage)) {
-				t.Fatal(err)
 			}
 		}
 		must(t, r.Close())

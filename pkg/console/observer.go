@@ -14,7 +14,8 @@ import (
 type Observer struct {
 	w       *Writer
 	fsys    disk.FS
-	next    int64
+	next    int64 // number of the next line
+	piece   int64 // number of the piece that holds it; -1 if not known yet
 	partial bool
 	seen    *Line // the partial line that was given last
 	files   *files
@@ -24,14 +25,16 @@ type Observer struct {
 // Observe returns an observer whose first line has the number from, counted from
 // 0. It may be called after Close too. The caller closes the Observer.
 func (w *Writer) Observe(from int64) *Observer {
-	return &Observer{w: w, fsys: w.fsys, next: max(0, from)}
+	return &Observer{w: w, fsys: w.fsys, next: max(0, from), piece: -1}
 }
 
 // ShowPartial makes Next return partial lines too. It is called before Next.
 func (o *Observer) ShowPartial() { o.partial = true }
 
 // Next waits until there is something new and returns it: lines in order, some
-// 64 KiB of them at most, or the partial line as it is now, or both. The partial
+// 64 KiB of them at most, those of job.Many as they were appended (but for the
+// ones in front of the first that was asked for), or the partial line as it is
+// now, or both. The partial
 // line stands behind the lines; it is void as soon as Next returns anything else.
 // All of it is valid until the next call of a method of o. The error is io.EOF
 // when the console was closed and everything was given, and that of ctx when ctx
@@ -43,10 +46,9 @@ func (o *Observer) Next(ctx context.Context) (lines []Line, partial *Line, err e
 		}
 		now, changed := o.w.wait()
 		if o.next < now.lines {
-			if lines, err = o.read(now.lines); err != nil {
+			if lines, err = o.read(now.pieces); err != nil {
 				return nil, nil, err
 			}
-			o.next += int64(len(lines))
 		}
 		if o.partial && o.next == now.lines && now.partial != o.seen {
 			o.seen = now.partial
@@ -66,7 +68,8 @@ func (o *Observer) Next(ctx context.Context) (lines []Line, partial *Line, err e
 	}
 }
 
-func (o *Observer) read(limit int64) ([]Line, error) {
+// read reads lines from o.next on, of the first limit pieces.
+func (o *Observer) read(limit int64) (lines []Line, err error) {
 	if o.files == nil {
 		f, err := openForReading(o.fsys, o.w.files.dir)
 		if err != nil {
@@ -77,7 +80,17 @@ func (o *Observer) read(limit int64) ([]Line, error) {
 	if o.batch == nil {
 		o.batch = batches.Get().(*batch)
 	}
-	return o.batch.forward(*o.files, o.next, limit)
+	if o.piece < 0 {
+		if o.piece, err = o.batch.find(*o.files, o.next, limit); err != nil {
+			return nil, err
+		}
+	}
+	lines, err = o.batch.from(*o.files, o.piece, limit, o.next)
+	o.piece += int64(len(lines))
+	if err == nil {
+		o.next = o.batch.last.lines
+	}
+	return lines, err
 }
 
 func (o *Observer) release() {

@@ -48,7 +48,7 @@ func expect(ctx context.Context, o *console.Observer, from, total int64) error {
 			return err
 		}
 		octets := 0
-		for _, line := range lines {
+		for _, line := range each(lines) {
 			want := numbered(next)
 			if line.Delta != want.Delta || !bytes.Equal(line.Data, want.Data) {
 				return fmt.Errorf("observer from %d: line %d is %q", from, next, line.Data)
@@ -93,8 +93,14 @@ func TestManyObserversLoseAndDoubleNothing(t *testing.T) {
 	}
 	for n := int64(0); n < total; {
 		for range min(random.Int64N(300)+1, total-n) {
-			must(t, w.Append(numbered(n)))
-			n++
+			line := numbered(n)
+			if random.IntN(2) == 0 {
+				line = joined(n)
+			}
+			must(t, w.Append(line))
+			if n += line.Count(); n == total {
+				break
+			}
 		}
 		must(t, w.Flush())
 		if random.IntN(3) == 0 {
@@ -114,14 +120,16 @@ func TestObserveAfterReopen(t *testing.T) {
 	d.write(t, d.text[:len(d.text)-1], d.index)
 	w, err := console.Reopen(d.fsys, ".")
 	must(t, err)
-	must(t, w.Append(d.lines[len(d.lines)-1]))
+	must(t, w.Append(d.pieces[len(d.pieces)-1]))
 	must(t, w.Close())
-	o := w.Observe(0)
-	defer o.Close()
-	got, err := follow(t.Context(), o)
-	must(t, err)
-	if diff := difference(d.lines, got); diff != "" {
-		t.Error(diff)
+	for from, want := 0, each(d.pieces); from <= len(want); from++ {
+		o := w.Observe(int64(from))
+		got, err := follow(t.Context(), o)
+		must(t, err)
+		if diff := difference(want[from:], got); diff != "" {
+			t.Errorf("from line %d: %s", from, diff)
+		}
+		must(t, o.Close())
 	}
 }
 

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +30,8 @@ type Writer struct {
 
 	// What Append gathered and Flush has not written yet.
 	text, index []byte
-	lines, end  int64 // with that
+	pieces      int64 // with that
+	last        entry
 	partial     *Line
 	scratch     [covered]byte
 	err         error
@@ -42,6 +44,7 @@ type Writer struct {
 // view is what observers may see: a prefix of the files, and the line that is
 // being printed. It is replaced as a whole, so replay and live are joined there.
 type view struct {
+	pieces      int64
 	lines, size int64
 	partial     *Line // never changed once it is here
 	closed      bool
@@ -54,7 +57,7 @@ func Create(fsys disk.FS, dir string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating console: %w", err)
 	}
-	return newWriter(fsys, f, 0, 0), nil
+	return newWriter(fsys, f, 0, entry{}), nil
 }
 
 // Reopen goes on with a console whose writer was killed: it reads it, cuts both
@@ -67,9 +70,9 @@ func Reopen(fsys disk.FS, dir string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reopening console: %w", err)
 	}
-	lines, end, err := validPrefix(f)
+	pieces, last, err := validPrefix(f)
 	if err == nil {
-		err = f.cut(lines, end)
+		err = f.cut(pieces, last.end)
 	}
 	if err == nil {
 		// Were the cut lost in a power cut later, while lines appended behind it
@@ -80,41 +83,48 @@ func Reopen(fsys disk.FS, dir string) (*Writer, error) {
 		f.close() //nolint:errcheck // nothing was written; the first error is the one to report
 		return nil, fmt.Errorf("reopening console: %w", err)
 	}
-	return newWriter(fsys, f, lines, end), nil
+	return newWriter(fsys, f, pieces, last), nil
 }
 
-func newWriter(fsys disk.FS, f files, lines, end int64) *Writer {
-	return &Writer{fsys: fsys, files: f, lines: lines, end: end, visible: view{lines: lines, size: end}}
+func newWriter(fsys disk.FS, f files, pieces int64, last entry) *Writer {
+	w := &Writer{fsys: fsys, files: f, pieces: pieces, last: last}
+	w.visible = w.view()
+	return w
+}
+
+// view is what observers see after a Flush.
+func (w *Writer) view() view {
+	return view{pieces: w.pieces, lines: w.last.lines, size: w.last.end, partial: w.partial}
 }
 
 // validPrefix reads the files up to the first damage.
-func validPrefix(f files) (lines, end int64, err error) {
+func validPrefix(f files) (pieces int64, last entry, err error) {
 	_, size, err := f.sizes()
 	if err != nil {
-		return 0, 0, err
+		return 0, entry{}, err
 	}
 	b := batches.Get().(*batch)
 	defer batches.Put(b)
-	for count := size / entrySize; lines < count; {
-		read, err := b.forward(f, lines, count)
+	for count := size / entrySize; pieces < count; {
+		read, err := b.forward(f, pieces, count)
 		var damage *DamageError
 		if errors.As(err, &damage) {
 			break
 		} else if err != nil {
-			return 0, 0, err
+			return 0, entry{}, err
 		}
-		lines += int64(len(read))
-		end = b.end
+		pieces += int64(len(read))
+		last = b.last
 	}
-	return lines, end, nil
+	return pieces, last, nil
 }
 
-// cut makes the files end behind the given line, and the next writes go there.
-func (f files) cut(lines, end int64) error {
+// cut makes the files end behind that many pieces, and the next writes go there.
+func (f files) cut(pieces, end int64) error {
 	for _, part := range []struct {
 		file disk.File
 		size int64
-	}{{f.index, lines * entrySize}, {f.text, end}} {
+	}{{f.index, pieces * entrySize}, {f.text, end}} {
 		if err := part.file.Truncate(part.size); err != nil {
 			return err
 		}
@@ -127,40 +137,60 @@ func (f files) cut(lines, end int64) error {
 
 // Append adds whole lines; their Data may be reused when it returns. They are
 // seen by observers after Flush, or earlier. A line with more than MaxLine octets
-// becomes several, with job.Unended on all but the last; job.Partial is taken off.
-// Append takes the place of what SetPartial showed.
+// becomes several, with job.Unended on all but the last, and so do many lines, at
+// a newline where there is one; job.Partial is taken off. Append takes the place
+// of what SetPartial showed.
 func (w *Writer) Append(lines ...Line) error {
 	if w.err != nil {
 		return w.err
 	}
 	for _, line := range lines {
 		for len(line.Data) > MaxLine {
-			if err := w.append(line.Delta, line.Flags|job.Unended, line.Data[:MaxLine]); err != nil {
+			var head Line
+			head, line = cutLong(line)
+			if err := w.append(head); err != nil {
 				return err
 			}
-			line.Data = line.Data[MaxLine:]
 		}
-		if err := w.append(line.Delta, line.Flags, line.Data); err != nil {
+		if err := w.append(line); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *Writer) append(delta time.Duration, flags job.LineFlags, data []byte) error {
+// cutLong cuts what is longer than MaxLine.
+func cutLong(line Line) (head, rest Line) {
+	head, rest = line, line
+	if line.Flags&job.Many != 0 {
+		if i := bytes.LastIndexByte(line.Data[:MaxLine+1], '\n'); i >= 0 {
+			head.Flags &^= job.Unended
+			head.Data, rest.Data = line.Data[:i], line.Data[i+1:]
+			return head, rest
+		}
+	}
+	head.Flags = head.Flags&^job.Many | job.Unended
+	head.Data, rest.Data = line.Data[:MaxLine], line.Data[MaxLine:]
+	return head, rest
+}
+
+func (w *Writer) append(line Line) error {
 	w.partial = nil
-	flags &^= job.Partial
+	line.Flags &^= job.Partial
 	begin := len(w.text)
-	w.text = append(w.text, data...)
-	if flags&job.Unended == 0 {
+	w.text = append(w.text, line.Data...)
+	if line.Flags&job.Unended == 0 {
 		w.text = append(w.text, '\n')
 	}
 	octets := w.text[begin:]
-	e := entry{end: w.end + int64(len(octets)), delta: delta, flags: flags}
-	e.sum = e.checksum(w.end, octets, &w.scratch)
+	e := entry{
+		end: w.last.end + int64(len(octets)), lines: w.last.lines + line.Count(),
+		delta: line.Delta, flags: line.Flags,
+	}
+	e.sum = e.checksum(w.last, octets, &w.scratch)
 	w.index = e.append(w.index)
-	w.end = e.end
-	w.lines++
+	w.last = e
+	w.pieces++
 	if len(w.text)+len(w.index) < flushSize {
 		return nil
 	}
@@ -189,7 +219,7 @@ func (w *Writer) Flush() error {
 		return err
 	}
 	w.text, w.index = w.text[:0], w.index[:0]
-	w.show(view{lines: w.lines, size: w.end, partial: w.partial})
+	w.show(w.view())
 	return nil
 }
 
@@ -241,8 +271,9 @@ func (w *Writer) Close() error {
 	}
 	broken := w.err != nil
 	err := w.Flush()
+	seen := w.now()
 	if broken || err != nil {
-		cut := w.files.cut(w.Lines(), w.Size())
+		cut := w.files.cut(seen.pieces, seen.size)
 		if broken {
 			err = nil
 		}
@@ -250,7 +281,8 @@ func (w *Writer) Close() error {
 	}
 	err = errors.Join(err, w.files.close())
 	w.err = errClosed
-	w.show(view{lines: w.Lines(), size: w.Size(), closed: true})
+	seen.partial, seen.closed = nil, true
+	w.show(seen)
 	if err != nil {
 		return fmt.Errorf("closing console: %w", err)
 	}

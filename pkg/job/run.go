@@ -38,26 +38,3 @@ type Build struct {
 	// Notes tell what was not kept and why: symbolic links, bad paths.
 	Notes []string
 }
-
-// Line is one line of a console.
-type Line struct {
-	Delta time.Duration // since the build's start, on the worker's clock
-	Data  []byte        // any octets; without the newline
-	Flags LineFlags
-}
-
-// LineFlags say how a line ended.
-type LineFlags uint32
-
-// The flags.
-const (
-	// Unended: no newline followed. The line was longer than MaxLine and goes on
-	// in the next one, or it was the last and the script ended without one.
-	Unended LineFlags = 1 << iota
-	// Partial: more may come. Shown to observers, replaced by what follows it,
-	// never stored.
-	Partial
-)
-
-// MaxLine is the longest line, in octets; longer ones are split.
-const MaxLine = 64 << 10

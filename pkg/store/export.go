@@ -58,7 +58,8 @@ func (s *Store) blob(c job.Content) wire.Blob {
 	return wire.Blob{Size: c.Size, Open: func() (io.ReadCloser, error) { return s.OpenContent(c) }}
 }
 
-// exportConsole sums up the size of the encoded console from its index alone.
+// exportConsole reads the console once for the size of its encoding, and again
+// when that is written.
 func (s *Store) exportConsole(dir string, rec record) (wire.Console, error) {
 	r, err := s.openConsole(dir, rec)
 	if err != nil {
@@ -66,11 +67,15 @@ func (s *Store) exportConsole(dir string, rec record) (wire.Console, error) {
 	}
 	defer r.Close() //nolint:errcheck // only read from
 	size := int64(0)
-	for line, err := range r.Extents() {
+	for many, err := range r.Forward(0) {
 		if err != nil {
 			return wire.Console{}, err
 		}
-		size += wire.ConsoleLineSize(line.Delta, line.Length)
+		for more := true; more; {
+			var line job.Line
+			line, many, more = many.Cut()
+			size += wire.ConsoleLineSize(line.Delta, int64(len(line.Data)))
+		}
 	}
 	return wire.Console{Size: size, Write: func(w io.Writer) error {
 		r, err := s.openConsole(dir, rec)
