@@ -15,7 +15,7 @@ import (
 type Viewer struct {
 	// Begin names the build whose console follows.
 	Begin func(wire.BuildStatus) error
-	// Line is given each line, without its newline, valid until it returns. One
+	// Line is given each line (none has the flag job.Many), without its newline, valid until it returns. One
 	// with the flag job.Partial may grow: it is replaced by the next line, partial
 	// or not. At the end of a build of a reference server the last line is the
 	// result's text.
@@ -59,9 +59,11 @@ func (c *Client) Watch(ctx context.Context, target wire.Watch, v Viewer) error {
 // show gives lines to v, and the chance to put them out when none are at hand.
 func (c *Client) show(v Viewer, lines []job.Line) error {
 	if v.Line != nil {
-		for _, line := range lines {
-			if err := v.Line(line); err != nil {
-				return err
+		for _, many := range lines {
+			for line := range many.Each() {
+				if err := v.Line(line); err != nil {
+					return err
+				}
 			}
 		}
 	}

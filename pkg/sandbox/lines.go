@@ -27,6 +27,9 @@ const (
 	Partial
 	// Last is what stood behind the last newline when the console ended.
 	Last
+	// Many is several whole lines, with newlines between them: what came in one
+	// write, at most MaxLine octets of it.
+	Many
 )
 
 // LineFunc gets a piece of the console, without its newline, with the time since
@@ -36,7 +39,8 @@ type LineFunc func(text []byte, since time.Duration, kind LineKind) error
 
 // Lines is a writer that splits a console into lines. Only '\n' ends a line. But
 // for Partial ones, the pieces do not depend on how the octets were cut into
-// writes: they are the console, if those that are Whole get back their newline.
+// writes: they are the console, if those that are Whole or Many get back their
+// newline.
 type Lines struct {
 	start time.Time
 	each  LineFunc
@@ -66,17 +70,16 @@ func (l *Lines) Write(p []byte) (int, error) {
 	defer l.mu.Unlock()
 	now := time.Now()
 	for rest := p; len(rest) > 0; {
+		if len(l.pending) == 0 { // nearly always: no octet is copied
+			rest = rest[l.emitWhole(rest, now):]
+		}
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
 			l.extend(rest, now)
 			break
 		}
-		if len(l.pending) == 0 && end <= MaxLine { // nearly always: no octet is copied
-			l.emit(rest[:end], Whole, now)
-		} else {
-			l.extend(rest[:end], now)
-			l.emitPending(Whole, now)
-		}
+		l.extend(rest[:end], now)
+		l.emitPending(Whole, now)
 		rest = rest[end+1:]
 	}
 	if l.err != nil {
@@ -119,6 +122,21 @@ func (l *Lines) extend(p []byte, now time.Time) {
 		l.pending = append(l.pending, p[:n]...)
 		p = p[n:]
 	}
+}
+
+// emitWhole emits the whole lines at the beginning of p, as many as fit in one
+// piece, and returns how many octets they were.
+func (l *Lines) emitWhole(p []byte, now time.Time) int {
+	end := bytes.LastIndexByte(p[:min(len(p), MaxLine+1)], '\n')
+	switch {
+	case end < 0:
+		return 0
+	case bytes.IndexByte(p[:end], '\n') < 0:
+		l.emit(p[:end], Whole, now)
+	default:
+		l.emit(p[:end], Many, now)
+	}
+	return end + 1
 }
 
 func (l *Lines) emitPending(kind LineKind, now time.Time) {

@@ -20,10 +20,18 @@ type piece struct {
 	Kind  sandbox.LineKind
 }
 
-// record returns a Lines and where it writes its pieces.
+// record returns a Lines and where it writes its pieces, those of Many one by one.
 func record() (*sandbox.Lines, *[]piece) {
 	pieces := new([]piece)
 	return sandbox.NewLines(time.Now(), func(text []byte, since time.Duration, kind sandbox.LineKind) error {
+		for kind == sandbox.Many {
+			line, rest, more := bytes.Cut(text, []byte("\n"))
+			*pieces = append(*pieces, piece{string(line), since, sandbox.Whole})
+			if !more {
+				return nil
+			}
+			text = rest
+		}
 		*pieces = append(*pieces, piece{string(text), since, kind})
 		return nil
 	}), pieces
@@ -77,6 +85,35 @@ func TestLinesPieces(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// Lines that come together stay together.
+func TestLinesMany(t *testing.T) {
+	long := strings.Repeat("x", sandbox.MaxLine-2)
+	var got []piece
+	lines := sandbox.NewLines(time.Now(), func(text []byte, _ time.Duration, kind sandbox.LineKind) error {
+		got = append(got, piece{string(text), 0, kind})
+		return nil
+	})
+	for _, text := range []string{"a\n", "b\n\nc\nd", "e\nf\ng\n", "a\n" + long + "\nc\n"} {
+		if _, err := lines.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := lines.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := []piece{
+		{"a", 0, sandbox.Whole},
+		{"b\n\nc", 0, sandbox.Many},
+		{"de", 0, sandbox.Whole},
+		{"f\ng", 0, sandbox.Many},
+		{"a\n" + long, 0, sandbox.Many},
+		{"c", 0, sandbox.Whole},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -152,7 +189,7 @@ func TestLinesKeepEveryOctet(t *testing.T) {
 					return nil
 				}
 				joined = append(joined, text...)
-				if kind == sandbox.Whole {
+				if kind == sandbox.Whole || kind == sandbox.Many {
 					joined = append(joined, '\n')
 				}
 				return nil

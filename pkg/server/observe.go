@@ -23,9 +23,11 @@ func (c *clientSession) observe(ctx context.Context, m wire.Observe) error {
 	}
 	shown := target{wire.BuildStatus{UUID: m.UUID}, c.building.get(m.UUID)}
 	ended, err := c.replay(ctx, shown, 0, false, func(_ int64, lines []job.Line) error {
-		for _, line := range lines {
-			if err := show(line); err != nil {
-				return err
+		for _, many := range lines {
+			for line := range many.Each() {
+				if err := show(line); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
@@ -81,7 +83,7 @@ func follow(ctx context.Context, l *live, from int64, partial bool, show func(in
 			return fmt.Errorf("reading the console: %w", err)
 		}
 		first := next
-		next += int64(len(lines))
+		next += job.CountLines(lines)
 		if unfinished != nil {
 			flagged := *unfinished
 			flagged.Flags |= job.Partial
@@ -107,7 +109,7 @@ func (c *clientSession) replayEnded(id uuid.UUID, from int64, show func(int64, [
 		if err := show(next, lines); err != nil {
 			return build, err
 		}
-		next += int64(len(lines))
+		next += job.CountLines(lines)
 	}
 	return build, nil
 }

@@ -110,7 +110,7 @@ func TestWatch(t *testing.T) {
 	early := r.watch(wire.Watch{Run: run.ID, Job: "one"})
 	w := r.requested(wire.OwnVersion, "p")
 	id := w.begin().Build.UUID
-	w.send(lines(id, 0, "first", "second"))
+	w.send(wire.Lines{UUID: id, Lines: []job.Line{{Data: []byte("first\nsecond"), Flags: job.Many}}})
 	early.expect(t, "begin 1", "line first", "line second")
 	byJob := r.watch(wire.Watch{What: "one"})
 	byJob.expect(t, "begin 1", "line first", "line second")

@@ -68,6 +68,7 @@ var ownMessages = []struct {
 	{"lines", wire.Lines{UUID: ownUUID, From: 41, Lines: []job.Line{
 		{Delta: time.Millisecond, Data: []byte("whole")},
 		{Delta: time.Second, Data: []byte{0, 0xff, '\r'}, Flags: job.Unended},
+		{Delta: time.Minute, Data: []byte("two\nlines"), Flags: job.Many},
 		{Delta: time.Minute, Data: []byte("50%"), Flags: job.Partial},
 	}}},
 	{"ended", wire.Ended{Build: ownBuild, Final: true}},

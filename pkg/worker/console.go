@@ -53,7 +53,7 @@ func (c *console) Close() error {
 	return c.flush()
 }
 
-// add takes one line. A partial one leaves at once: it comes from a timer.
+// add takes one line, or many. A partial one leaves at once: it comes from a timer.
 func (c *console) add(text []byte, since time.Duration, kind sandbox.LineKind) error {
 	line := job.Line{Delta: since, Data: text}
 	switch kind {
@@ -61,6 +61,8 @@ func (c *console) add(text []byte, since time.Duration, kind sandbox.LineKind) e
 		line.Flags = job.Partial
 	case sandbox.Continued, sandbox.Last:
 		line.Flags = job.Unended
+	case sandbox.Many:
+		line.Flags = job.Many
 	case sandbox.Whole:
 	}
 	c.mu.Lock()
@@ -82,11 +84,7 @@ func (c *console) flush() error {
 	if err := c.send(); err != nil {
 		c.err = &consoleError{err}
 	}
-	for _, line := range c.batch.Lines {
-		if line.Flags&job.Partial == 0 {
-			c.next++
-		}
-	}
+	c.next += job.CountLines(c.batch.Lines)
 	c.batch.Reset()
 	return c.err
 }
@@ -95,12 +93,14 @@ func (c *console) send() error {
 	if c.own {
 		return c.conn.Send(wire.Lines{UUID: c.id, From: c.next, Lines: c.batch.Lines})
 	}
-	for _, line := range c.batch.Lines {
-		if line.Flags&job.Partial != 0 {
-			continue
-		}
-		if err := c.conn.Send(wire.Output{UUID: c.id, Data: line.Data}); err != nil {
-			return err
+	for _, many := range c.batch.Lines {
+		for line := range many.Each() {
+			if line.Flags&job.Partial != 0 {
+				continue
+			}
+			if err := c.conn.Send(wire.Output{UUID: c.id, Data: line.Data}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -203,12 +204,12 @@ func (c *connection) finish(id uuid.UUID) ended {
 			if m.UUID != id || m.From != int64(len(e.lines)) {
 				c.t.Errorf("lines of %v from %d, expected %v from %d", m.UUID, m.From, id, len(e.lines))
 			}
-			for _, line := range m.Lines {
-				line.Data = bytes.Clone(line.Data)
-				if line.Flags&job.Partial != 0 {
-					e.partial = append(e.partial, string(line.Data))
+			for _, many := range m.Lines {
+				many.Data = bytes.Clone(many.Data)
+				if many.Flags&job.Partial != 0 {
+					e.partial = append(e.partial, string(many.Data))
 				} else {
-					e.lines = append(e.lines, line)
+					e.lines = slices.AppendSeq(e.lines, many.Each())
 				}
 			}
 		case *wire.Incoming:
