@@ -71,6 +71,8 @@ func TestBadInput(t *testing.T) {
 		"retired 0":                        {wire.Client, client, frame([]byte{0xa0, 0x03, 0x02, 0x01, 0x00})},
 		"retired 8":                        {wire.Client, own, frame([]byte{0xa8, 0x02, 0x05, 0x00})},
 		"huge frame":                       {wire.Client, client, huge},
+		"huge frame's length":              {wire.Client, client, huge[:8]},
+		"huge frame's length to our own":   {wire.Client, own, huge[:8]},
 		"huge schedule":                    {wire.Client, own, append(binary.BigEndian.AppendUint64(nil, 1<<30), 0xa5, 0x84, 0x3f, 0xff, 0xff, 0xfa)},
 		"bomb":                             {wire.Client, client, message(wire.KindSchedule, nested(10_000))},
 		"bomb of our own":                  {wire.Client, own, message(wire.KindDefine, nested(10_000))},
@@ -101,6 +103,22 @@ func TestBadInput(t *testing.T) {
 			r.healthy("fine")
 		})
 	}
+}
+
+// TestLongScript: a client of the reference, which writes all of its script
+// before it reads, is told that it is too long.
+func TestLongScript(t *testing.T) {
+	r := start(t)
+	p := r.dial(wire.Client, wire.ClientVersion)
+	const size = 64 << 20
+	p.raw(append(binary.BigEndian.AppendUint64(nil, size), 0xa5, 0x84, 0x03, 0xff, 0xff, 0xfa))
+	for piece, left := make([]byte, 1<<20), size-6; left > 0; left -= len(piece) {
+		p.raw(piece[:min(left, len(piece))])
+	}
+	if m := p.receive(wire.KindFailure).(wire.Failure); !strings.Contains(m.Text, "too long") {
+		t.Errorf("it is told %q", m.Text)
+	}
+	p.gone()
 }
 
 // TestSlowPeers: thousands of silent and dripping connections do not keep the

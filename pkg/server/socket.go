@@ -32,9 +32,11 @@ func quiet(c net.Conn) bool {
 }
 
 const (
-	// partTime and partSize bound what is read of a peer that was told to go.
-	partTime = time.Second
-	partSize = 1 << 20
+	// partTime and partSize bound what is read of a peer that was told to go: a
+	// client that is writing a script that is too long reads the answer only when
+	// it has written all of it.
+	partTime = 10 * time.Second
+	partSize = 256 << 20
 )
 
 // part reads what a peer still sends that was told why its connection ends: to

@@ -129,6 +129,10 @@ func (c *Conn) receive(ctx context.Context, allowed []Kind) (Message, error) {
 	if size <= 0 {
 		return nil, fmt.Errorf("frame of length %d", size)
 	}
+	if most := longest(allowed); len(allowed) > 0 && size > most {
+		// Said now: nothing of the frame may ever follow.
+		return nil, fmt.Errorf("%w: %d octets, and no message that may come here has more than %d", ErrTooLong, size, most)
+	}
 	kind, err := c.peekKind(size, allowed)
 	if err != nil {
 		return nil, err
@@ -158,11 +162,7 @@ func receiveStream(kind Kind, in *bufio.Reader, size int64) (streamed, error) {
 // peekKind reads the tag of a frame of that size without consuming it, and
 // checks it before anything else of the frame is taken.
 func (c *Conn) peekKind(size int64, allowed []Kind) (Kind, error) {
-	head, err := c.in.Peek(int(min(4, size)))
-	if err != nil {
-		return 0, fmt.Errorf("reading a frame: %w", noEOF(err))
-	}
-	tag, err := der.ParseTag(head)
+	tag, err := c.peekTag(size)
 	if err != nil {
 		return 0, fmt.Errorf("reading a frame: %w", err)
 	}
@@ -177,6 +177,30 @@ func (c *Conn) peekKind(size int64, allowed []Kind) (Kind, error) {
 		return 0, fmt.Errorf("%w: %v of %d octets, limit %d", ErrTooLong, kind, size, kind.Limit())
 	}
 	return kind, nil
+}
+
+// peekTag waits for no octet more than the tag has.
+func (c *Conn) peekTag(size int64) (der.Tag, error) {
+	const most = 4
+	for n := int64(1); ; n++ {
+		head, err := c.in.Peek(int(n))
+		if err != nil {
+			return 0, noEOF(err)
+		}
+		tag, err := der.ParseTag(head)
+		if !errors.Is(err, der.ErrTruncated) || n == min(most, size) {
+			return tag, err
+		}
+	}
+}
+
+// longest is the longest frame that a message of one of the kinds may have.
+func longest(kinds []Kind) int64 {
+	most := int64(0)
+	for _, kind := range kinds {
+		most = max(most, kind.Limit())
+	}
+	return most
 }
 
 // noEOF keeps the end of the input in the middle of a frame from looking like

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"builder/pkg/der"
 	"builder/pkg/wire"
 )
 
@@ -21,11 +22,28 @@ func TestReceiveLimits(t *testing.T) {
 			if !errors.Is(err, wire.ErrTooLong) {
 				t.Errorf("one octet too many: got %v, want %v", err, wire.ErrTooLong)
 			}
+			_, err = receiveAll(newScript(announce(kind, kind.Limit()+1)[:8]), kind)
+			if !errors.Is(err, wire.ErrTooLong) {
+				t.Errorf("one octet too many, a header only: got %v, want %v", err, wire.ErrTooLong)
+			}
 			_, err = receiveAll(newScript(announce(kind, kind.Limit())), kind)
 			if !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("at the limit: got %v, want %v", err, io.ErrUnexpectedEOF)
 			}
 		})
+	}
+}
+
+// TestReceiveTag: a frame is judged when its tag is there, whatever else may
+// come here.
+func TestReceiveTag(t *testing.T) {
+	for _, kind := range []wire.Kind{wire.KindInfo, wire.KindCancel} {
+		size := kind.Limit() + 1
+		head := announce(kind, size)[:8+(len(der.AppendHeader(nil, der.Context(int(kind)), 0))-1)]
+		conn := wire.NewConn(newScript(head), nil)
+		if _, err := conn.Receive(t.Context(), kind, wire.KindFinish); !errors.Is(err, wire.ErrTooLong) {
+			t.Errorf("%v of %d octets: got %v, want %v", kind, size, err, wire.ErrTooLong)
+		}
 	}
 }
 
