@@ -107,8 +107,17 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 	s.Log.Info().Err(err).Str("peer", conn.RemoteAddr()).Msg("connection ended")
 	if peer.Version != 0 && (peer.Role == wire.Client || peer.Own()) && !errors.Is(err, context.DeadlineExceeded) {
 		// The protocol has words for it. One that is broken or silent is not told.
-		if conn.Send(wire.Failure{Text: failureText(err)}) == nil {
+		if conn.Send(lastWord(peer, err)) == nil {
 			part(nc)
 		}
 	}
+}
+
+// lastWord tells a peer why its connection ends.
+func lastWord(peer wire.Peer, err error) wire.Message {
+	var final dismissal
+	if errors.As(err, &final) && peer.Can(wire.CapDismissed) {
+		return wire.Dismissed{Text: failureText(err)}
+	}
+	return wire.Failure{Text: failureText(err)}
 }

@@ -97,6 +97,33 @@ func TestExecuteOld(t *testing.T) {
 	}
 }
 
+// TestBadPlatform: a worker of a platform that can not be is sent away for good,
+// if it understands that.
+func TestBadPlatform(t *testing.T) {
+	r := start(t)
+	for name, capabilities := range map[string][]string{"ours": {wire.CapDismissed}, "an older one of ours": nil} {
+		p := r.socket()
+		p.send(wire.ClientHello{Role: wire.Worker, Version: wire.OwnVersion})
+		p.receive(wire.KindWelcome)
+		p.send(wire.Introduce{Name: name, Capabilities: capabilities})
+		p.send(wire.JobRequested{Platform: "bad name"})
+		text := ""
+		switch m := p.receive(wire.KindDismissed, wire.KindFailure).(type) {
+		case wire.Dismissed:
+			text = m.Text
+		case wire.Failure:
+			if capabilities == nil {
+				text = m.Text
+			}
+		}
+		if !strings.Contains(text, `"bad name"`) {
+			t.Errorf("%s is told %q", name, text)
+		}
+		p.gone()
+	}
+	r.requested(wire.WorkerVersion, "bad name").gone()
+}
+
 // TestDroppedPlatform has workers of both kinds on a platform that is dropped.
 func TestDroppedPlatform(t *testing.T) {
 	r := start(t)
@@ -110,7 +137,7 @@ func TestDroppedPlatform(t *testing.T) {
 	}
 	old := r.requested(wire.WorkerVersion, "p")
 	r.waiting("p", 1)
-	own := r.requested(wire.OwnVersion, "p")
+	own := r.requested(wire.OwnVersion, "p") // it may come again
 	if m := own.receive(wire.KindFailure).(wire.Failure); !strings.Contains(m.Text, "dropped") {
 		t.Errorf("our worker is told %q", m.Text)
 	}

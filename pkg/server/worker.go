@@ -108,13 +108,20 @@ func (w *workerSession) await(ctx context.Context, platform string) (*schedule.B
 	return nil, err
 }
 
+// dismissal marks why a worker is refused for good.
+type dismissal struct{ error }
+
+func (d dismissal) Unwrap() error { return d.error }
+
 // seen makes the worker's platform known. A worker of a dropped platform, or
 // one with a name that is not allowed, is told so if its protocol has words for
 // it; else it is left waiting, as the reference does, until it goes.
 func (w *workerSession) seen(ctx context.Context, platform string) error {
+	var refusal error
 	err := w.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
 		e, fresh, err := st.Seen(platform)
 		if err != nil || !fresh {
+			refusal = err
 			return nil, err
 		}
 		return []schedule.Event{e}, nil
@@ -122,6 +129,8 @@ func (w *workerSession) seen(ctx context.Context, platform string) error {
 	switch {
 	case err == nil:
 		return nil
+	case refusal != nil && !errors.Is(refusal, schedule.ErrDropped):
+		return dismissal{refusal}
 	case w.own:
 		return err // the session tells it
 	case errors.Is(err, schedule.ErrDropped):

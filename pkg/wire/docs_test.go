@@ -91,7 +91,7 @@ func TestDocumentedNumbers(t *testing.T) {
 		}
 	}
 	for _, capability := range []string{
-		wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild,
+		wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapDismissed,
 	} {
 		if !strings.Contains(text, "| `"+capability+"` |") {
 			t.Errorf("docs/protocol.md misses the capability %q", capability)

@@ -26,6 +26,9 @@ type Peer struct {
 // Own reports whether the peer speaks our own version.
 func (p Peer) Own() bool { return p.Version >= OwnVersion }
 
+// Can reports whether the peer said that it has that capability.
+func (p Peer) Can(capability string) bool { return slices.Contains(p.Capabilities, capability) }
+
 // Accept does the server's part of the handshake. A peer whose version is not
 // spoken here is told so as far as its protocol allows, and gets an error.
 func Accept(ctx context.Context, c *Conn, welcome Welcome) (Peer, error) {

@@ -20,6 +20,9 @@ const (
 	CapBuild  = "build"  // Start, Lines, Finish, Stored
 )
 
+// CapDismissed is a worker's, sent in Introduce: it understands Dismissed.
+const CapDismissed = "dismissed"
+
 // Our own messages, as in our ASN.1 module (docs/protocol.md). Their records may
 // grow trailing fields, which older programs skip.
 type (
@@ -161,6 +164,9 @@ type (
 		UUID    uuid.UUID
 		Refused string
 	}
+	// Dismissed ends a worker's connection, as Failure does, and says that it need
+	// not come again as it is.
+	Dismissed struct{ Text string }
 )
 
 // Kind implements [Message].
@@ -219,3 +225,6 @@ func (Finish) Kind() Kind { return KindFinish }
 
 // Kind implements [Message].
 func (Stored) Kind() Kind { return KindStored }
+
+// Kind implements [Message].
+func (Dismissed) Kind() Kind { return KindDismissed }

@@ -55,6 +55,8 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 		return Start{Build: decodeBuildStatus(&in), Script: in.Octets()}
 	case KindStored:
 		return Stored{UUID: job.DecodeUUID(&in), Refused: in.Text()}
+	case KindDismissed:
+		return Dismissed{Text: in.Text()}
 	default:
 		r.Fail(errors.New("unknown message"))
 		return nil

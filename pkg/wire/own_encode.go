@@ -215,6 +215,10 @@ func (m Stored) encode(w *der.Writer) {
 	})
 }
 
+func (m Dismissed) encode(w *der.Writer) {
+	w.Sequence(func() { w.Text(m.Text) })
+}
+
 func encodeTexts(w *der.Writer, texts []string) {
 	w.Sequence(func() {
 		for _, text := range texts {

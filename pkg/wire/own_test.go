@@ -88,6 +88,7 @@ var ownMessages = []struct {
 	}},
 	{"stored", wire.Stored{UUID: ownUUID}},
 	{"stored_refused", wire.Stored{UUID: ownUUID, Refused: "ended already"}},
+	{"dismissed", wire.Dismissed{Text: "platform name is not allowed"}},
 }
 
 // TestOwn checks our own messages against testdata/own. Beside each NAME.der is

@@ -79,6 +79,7 @@ const (
 	KindStart       Kind = 80
 	KindFinish      Kind = 81
 	KindStored      Kind = 82
+	KindDismissed   Kind = 83
 )
 
 // MaxScript is the longest script, in octets.
@@ -136,6 +137,7 @@ var kinds = map[Kind]struct {
 	KindStart:       {"start", MaxScript + megabyte},
 	KindFinish:      {"finish", unlimited},
 	KindStored:      {"stored", 64 * kilobyte},
+	KindDismissed:   {"dismissed", 64 * kilobyte},
 }
 
 // String names the kind in messages.

@@ -134,6 +134,24 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestDismissed: a worker that the server will never take ends, and says why.
+func TestDismissed(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t, false)
+	w := work(t, s)
+	c := s.accept()
+	c.send(wire.Dismissed{Text: "platform p is not allowed"})
+	c.gone()
+	select {
+	case err := <-w.done:
+		if err == nil || !strings.Contains(err.Error(), "platform p is not allowed") {
+			t.Errorf("the worker ends with %v", err)
+		}
+	case <-time.After(deadline):
+		t.Fatal("the worker does not end")
+	}
+}
+
 // TestOnce: by default a worker does one build and ends, whatever its result.
 func TestOnce(t *testing.T) {
 	for name, reference := range map[string]bool{"our own": false, "reference": true} {

@@ -74,7 +74,7 @@ func (l *link) Close() {
 func (l *link) read() error {
 	kinds := []wire.Kind{wire.KindJobSchedule, wire.KindFailure}
 	if l.own {
-		kinds = []wire.Kind{wire.KindStart, wire.KindStop, wire.KindStored, wire.KindFailure}
+		kinds = []wire.Kind{wire.KindStart, wire.KindStop, wire.KindStored, wire.KindFailure, wire.KindDismissed}
 	}
 	for {
 		m, err := l.conn.Receive(l.alive, kinds...)
@@ -93,6 +93,8 @@ func (l *link) read() error {
 			l.stored(m)
 		case wire.Failure:
 			err = fmt.Errorf("%w: %s", errRefused, m.Text)
+		case wire.Dismissed:
+			err = fmt.Errorf("%w: the server does not take this worker: %s", errFatal, m.Text)
 		}
 		if err != nil {
 			return err

@@ -91,10 +91,12 @@ var errFatal = errors.New("giving up")
 // many were begun and how many of those delivered.
 func (c *Config) connection(ctx, drain context.Context) (begun, delivered int, err error) {
 	dialer := wire.Dialer{
-		Role:      wire.Worker,
-		Introduce: wire.Introduce{Name: c.Name, ID: c.Dir.ID.String(), Program: c.Program},
-		Force:     c.Protocol,
-		KnownOwn:  c.Dir.KnownOwn(c.Remote),
+		Role: wire.Worker,
+		Introduce: wire.Introduce{
+			Name: c.Name, ID: c.Dir.ID.String(), Program: c.Program, Capabilities: []string{wire.CapDismissed},
+		},
+		Force:    c.Protocol,
+		KnownOwn: c.Dir.KnownOwn(c.Remote),
 	}
 	dialing, stop := context.WithCancel(ctx)
 	defer stop()
