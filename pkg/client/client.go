@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"syscall"
 	"time"
 
 	"builder/pkg/job"
@@ -257,20 +258,26 @@ func (c *Client) Builds(ctx context.Context, name string, limit int) ([]job.Buil
 }
 
 // Export copies a build's result file to out. After an error in the middle out
-// has a part of it.
+// has a part of it, or all of something that the server does not answer for.
 func (c *Client) Export(ctx context.Context, what string, out io.Writer) error {
 	if err := c.need(ctx, wire.CapBuilds, "export builds"); err != nil {
 		return err
 	}
-	return c.ask(ctx, wire.Export{What: what}, func(m wire.Message) error {
-		conn := c.conn
+	var size, copied int64
+	err := c.ask(ctx, wire.Export{What: what}, func(m wire.Message) (err error) {
+		conn, file := c.conn, m.(*wire.ReceivedExec)
 		defer context.AfterFunc(ctx, func() { conn.Close() })() // a stream heeds no context
-		_, err := io.Copy(out, m.(*wire.ReceivedExec).Data)
+		size = file.Size
+		copied, err = io.Copy(out, file.Data)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		return err
 	}, wire.KindExportReply)
+	if size > 0 && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)) {
+		return fmt.Errorf("the server broke off the result file after %d of %d octets; its log says why (%w)", copied, size, err)
+	}
+	return err
 }
 
 // statusOf shows what a reference server tells in our words.

@@ -78,7 +78,7 @@ func (b *build) begin() error {
 // script makes the text that a run executes.
 func (s *Server) script(run *job.Run) ([]byte, job.Content, error) {
 	if run.Job.Template == "" {
-		in, err := s.store.OpenContent(run.Job.Script)
+		in, err := s.store.OpenChecked(run.Job.Script)
 		if err != nil {
 			return nil, job.Content{}, fmt.Errorf("opening the script: %w", err)
 		}

@@ -69,12 +69,14 @@ type sendError struct{ error }
 
 func (e sendError) Unwrap() error { return e.error }
 
-// send wraps the connection's errors.
+// send wraps the connection's errors. That a message could not even be begun is
+// none of them.
 func (c *clientSession) send(m wire.Message) error {
-	if err := c.conn.Send(m); err != nil {
-		return sendError{err}
+	err := c.conn.Send(m)
+	if err == nil || errors.Is(err, wire.ErrUnsent) {
+		return err
 	}
-	return nil
+	return sendError{err}
 }
 
 // answer ends a request. This is where errors become text for the client.

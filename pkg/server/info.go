@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -51,7 +52,7 @@ func (c *clientSession) info(ctx context.Context) error {
 			next = wire.Never
 		}
 		m.Schedule = append(m.Schedule, wire.ScheduleItem{
-			Next: next, Period: e.Plan.Legacy(), Job: c.legacyJob(e.Job, e.Job.Platform),
+			Next: next, Period: e.Plan.Legacy(), Job: c.shownJob(e.Job, e.Job.Platform),
 		})
 	}
 	for _, p := range snap.platforms {
@@ -60,16 +61,27 @@ func (c *clientSession) info(ctx context.Context) error {
 		}
 		queue := wire.PlatformQueue{Platform: p.Name}
 		for _, run := range snap.queues[p.Name] {
-			queue.Jobs = append(queue.Jobs, c.legacyJob(run.Job, p.Name))
+			queue.Jobs = append(queue.Jobs, c.shownJob(run.Job, p.Name))
 		}
 		m.Queues = append(m.Queues, queue)
 	}
 	for _, b := range snap.building {
 		m.Running = append(m.Running, wire.RunningJob{
-			Started: b.Started, UUID: b.UUID, Job: c.legacyJob(b.Run.Job, b.Run.Platform).ScriptJob,
+			Started: b.Started, UUID: b.UUID, Job: c.shownJob(b.Run.Job, b.Run.Platform).ScriptJob,
 		})
 	}
 	return c.send(m)
+}
+
+// shownJob is legacyJob for people. A script that is missing must not break the
+// reply in its middle: there is a comment in its place.
+func (s *Server) shownJob(j job.Job, platform string) wire.AnyJob {
+	shown := s.legacyJob(j, platform)
+	if j.Template == "" && !s.store.HasContent(j.Script) {
+		s.Log.Error().Str("job", j.Name).Stringer("content", j.Script).Msg("the script is missing or cut")
+		shown.Script = wire.Blob{Data: fmt.Appendf(nil, "# the server has lost this script (content %v)\n", j.Script)}
+	}
+	return shown
 }
 
 // legacyJob is a job as the reference knows it: an orb build, or a script. For

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"builder/pkg/job"
@@ -130,7 +131,9 @@ func (c *clientSession) list(m wire.List) error {
 	return c.send(wire.ListReply{Builds: builds})
 }
 
-// export answers with a build's result file.
+// export answers with a build's result file. Damage that is found before the
+// first octet has left is told to the client; if it is found later, that ends the
+// connection.
 func (c *clientSession) export(what string) error {
 	id, err := c.store.Resolve(what)
 	if err != nil {
@@ -140,7 +143,19 @@ func (c *clientSession) export(what string) error {
 	if err != nil {
 		return err
 	}
-	return c.send(wire.ExportReply{Size: size, Write: write})
+	var failed error
+	err = c.send(wire.ExportReply{Size: size, Write: func(w io.Writer) error {
+		failed = write(w)
+		return failed
+	}})
+	var network *net.OpError
+	if failed != nil && !errors.As(failed, &network) {
+		c.Log.Error().Err(failed).Stringer("build", id).Msg("exporting a damaged build")
+	}
+	if errors.Is(err, wire.ErrUnsent) {
+		return failed
+	}
+	return err
 }
 
 // uploads is where the outbox gets builds from.

@@ -45,6 +45,35 @@ func (s *Store) HasContent(c job.Content) bool {
 	return err == nil && info.Size() == c.Size
 }
 
+// OpenChecked is OpenContent for who relies on it: when the octets are not those
+// of the hash, the reader fails with an [ErrDamaged] before it gives the last of
+// them, so that nobody takes them for the content.
+func (s *Store) OpenChecked(c job.Content) (io.ReadCloser, error) {
+	in, err := s.OpenContent(c)
+	if err != nil {
+		return nil, err
+	}
+	return &checked{ReadCloser: in, content: c, sum: sha256.New(), left: c.Size}, nil
+}
+
+// checked holds what is read of a content to its hash.
+type checked struct {
+	io.ReadCloser
+	content job.Content
+	sum     hash.Hash
+	left    int64
+}
+
+// Read implements io.Reader.
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.sum.Write(p[:n])
+	if c.left -= int64(n); n > 0 && c.left == 0 && contentOf(c.sum, c.content.Size) != c.content {
+		return 0, fmt.Errorf("reading content %v: %w: its octets were changed", c.content, ErrDamaged)
+	}
+	return n, err
+}
+
 // OpenContent opens c for reading; the caller closes it. When it is missing the
 // error is an fs.ErrNotExist, when it has another size an [ErrDamaged].
 func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) {

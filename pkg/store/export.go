@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 
 	"builder/pkg/console"
 	"builder/pkg/job"
@@ -16,6 +15,8 @@ import (
 // Export returns a build as a result file of the reference: its size, and what
 // writes it, in constant memory, as often as it is called. A result that the
 // reference left is given as it lies there; ours is encoded from the record.
+// What is missing or cut is found here. Octets that were changed are found by
+// write: it then fails before it has written the last of them.
 func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, err error) {
 	p, err := s.index.find(id)
 	if err != nil {
@@ -34,6 +35,9 @@ func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, e
 	if err != nil {
 		return 0, nil, err
 	}
+	if err := s.checkContents(b); err != nil {
+		return 0, nil, fmt.Errorf("exporting build %v: %w", id, err)
+	}
 	files := make([]wire.File, len(b.Artifacts))
 	for i, a := range b.Artifacts {
 		files[i] = wire.File{Path: a.Path, Mode: uint32(a.Mode), Data: s.blob(a.Content)}
@@ -50,12 +54,26 @@ func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, e
 	}, nil
 }
 
+// checkContents finds what is missing or cut of a build's script and artifacts,
+// by the sizes of the files alone.
+func (s *Store) checkContents(b job.Build) error {
+	if !b.Script.IsZero() && !s.HasContent(b.Script) {
+		return fmt.Errorf("%w: its script (content %v) is missing or cut", ErrDamaged, b.Script)
+	}
+	for _, a := range b.Artifacts {
+		if !s.HasContent(a.Content) {
+			return fmt.Errorf("%w: the artifact %q (content %v) is missing or cut", ErrDamaged, a.Path, a.Content)
+		}
+	}
+	return nil
+}
+
 // blob is a content to be encoded; that of a script that never was is empty.
 func (s *Store) blob(c job.Content) wire.Blob {
 	if c.IsZero() {
 		return wire.Blob{}
 	}
-	return wire.Blob{Size: c.Size, Open: func() (io.ReadCloser, error) { return s.OpenContent(c) }}
+	return wire.Blob{Size: c.Size, Open: func() (io.ReadCloser, error) { return s.OpenChecked(c) }}
 }
 
 // exportConsole reads the console once for the size of its encoding, and again
@@ -108,17 +126,19 @@ func writeBackward(w io.Writer, r *console.Reader) error {
 
 // exportResult gives the reference's file as it is.
 func (s *Store) exportResult(p place) (int64, func(io.Writer) error, error) {
-	info, err := s.fsys.Stat(filepath.Join(s.dir(p), resultFile))
+	found, err := s.openResult(p)
 	if err != nil {
 		return 0, nil, fmt.Errorf("exporting build %v: %w", p.id, err)
 	}
-	return info.Size(), func(w io.Writer) error {
+	size := found.size
+	found.file.Close()
+	return size, func(w io.Writer) error {
 		r, err := s.openResult(p)
 		if err != nil {
 			return err
 		}
 		defer r.file.Close()
-		_, err = io.Copy(w, &exactly{r.in, info.Size()})
+		_, err = io.Copy(w, &exactly{r.in, size})
 		return err
 	}, nil
 }
@@ -140,7 +160,7 @@ func (s *Store) OpenArtifact(id uuid.UUID, path string) (io.ReadCloser, int64, e
 	}
 	for _, a := range rec.build.Artifacts {
 		if a.Path == path {
-			in, err := s.OpenContent(a.Content)
+			in, err := s.OpenChecked(a.Content)
 			return in, a.Size, err
 		}
 	}

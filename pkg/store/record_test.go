@@ -113,6 +113,54 @@ func TestLostConsole(t *testing.T) {
 	}
 }
 
+// TestDamagedContents: what is missing or cut is told before an export begins;
+// what was changed is never given to its last octet.
+func TestDamagedContents(t *testing.T) {
+	data := strings.Repeat("0123456789", 100_000)
+	changed := "x" + data[1:]
+	for name, damage := range map[string]func(file string) error{
+		"missing": os.Remove,
+		"cut":     func(file string) error { return os.Truncate(file, 1000) },
+		"changed": func(file string) error { return os.WriteFile(file, []byte(changed), 0o644) },
+	} {
+		for what, content := range map[string]job.Content{
+			"artifact": job.ContentOf([]byte(data)), "empty artifact": job.ContentOf(nil), "script": job.ContentOf([]byte("#!/bin/sh\n")),
+		} {
+			t.Run(name+" "+what, func(t *testing.T) {
+				if content.Size < 1000 && name != "missing" {
+					t.Skip("too short to be cut, or changed, like that")
+				}
+				dir := scratch(t)
+				s := open(t, disk.OS{}, dir)
+				b := buildOf("hello", 1)
+				var err error
+				if b.Script, err = s.Put(strings.NewReader("#!/bin/sh\n")); err != nil {
+					t.Fatal(err)
+				}
+				mustCommit(t, s, b, nil, []file{{"a", data}, {"empty", ""}})
+				if err := damage(filepath.Join(dir, "v1/content", content.String()[:2], content.String())); err != nil {
+					t.Fatal(err)
+				}
+				size, write, err := s.Export(b.UUID)
+				if name != "changed" {
+					if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), content.String()) {
+						t.Errorf("exporting: %v", err)
+					}
+					return
+				}
+				var out bytes.Buffer
+				if err := write(&out); !errors.Is(err, store.ErrDamaged) || int64(out.Len()) >= size {
+					t.Errorf("exported %d of %d octets: %v", out.Len(), size, err)
+				}
+				in, _, err := s.OpenArtifact(b.UUID, "a")
+				if got, err := read(in, err); !errors.Is(err, store.ErrDamaged) || got == changed {
+					t.Errorf("the artifact has %d octets: %v", len(got), err)
+				}
+			})
+		}
+	}
+}
+
 func TestJobNames(t *testing.T) {
 	long := strings.Repeat("/", 300)
 	names := []string{

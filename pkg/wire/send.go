@@ -3,6 +3,7 @@ package wire
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"builder/pkg/der"
@@ -13,8 +14,9 @@ const writeBuffer = 64 << 10
 
 // Send writes a message: header and body leave in one write, unless the body
 // holds content that is not in memory or is longer than a megabyte. A message
-// longer than its kind may be is refused with ErrTooLong and nothing is sent.
-// After every other error each Send returns that same error.
+// longer than its kind may be is refused with ErrTooLong, one whose content could
+// not be read with ErrUnsent if none of it has left: another may be sent in its
+// place. After every other error each Send returns that same error.
 func (c *Conn) Send(m Message) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
@@ -32,9 +34,13 @@ func (c *Conn) Send(m Message) error {
 	}
 	binary.BigEndian.PutUint64(w.Data, uint64(size))
 	if err := c.write(w); err != nil {
-		c.broken = fmt.Errorf("sending %v: %w", m.Kind(), err)
+		err = fmt.Errorf("sending %v: %w", m.Kind(), err)
+		if !errors.Is(err, ErrUnsent) {
+			c.broken = err
+		}
+		return err
 	}
-	return c.broken
+	return nil
 }
 
 func (c *Conn) write(w *der.Writer) error {
@@ -45,8 +51,20 @@ func (c *Conn) write(w *der.Writer) error {
 	if c.out == nil {
 		c.out = bufio.NewWriterSize(timedWriter{c.net}, writeBuffer)
 	}
-	if _, err := w.WriteTo(c.out); err != nil {
-		return err
+	if n, err := w.WriteTo(c.out); err != nil {
+		if n > int64(c.out.Buffered()) {
+			return err
+		}
+		c.out.Reset(timedWriter{c.net})
+		return unsent{err}
 	}
 	return c.out.Flush()
 }
+
+// ErrUnsent says that nothing of a message was sent.
+var ErrUnsent = errors.New("not sent")
+
+// unsent is an ErrUnsent that reads as its cause.
+type unsent struct{ error }
+
+func (e unsent) Unwrap() []error { return []error{ErrUnsent, e.error} }

@@ -60,13 +60,14 @@ func TestSendChangedFile(t *testing.T) {
 	content := bytes.Repeat([]byte("x"), 100_000)
 	missing := wire.Blob{Size: 5, Open: func() (io.ReadCloser, error) { return nil, os.ErrNotExist }}
 	tests := []struct {
-		name string
-		blob wire.Blob
+		name   string
+		blob   wire.Blob
+		unsent bool // it is noticed before anything has left
 	}{
-		{"shrank", fileBlob(t, content, int64(len(content)+1))},
-		{"grew", fileBlob(t, content, int64(len(content)-1))},
-		{"grew much", fileBlob(t, content, 10)},
-		{"is gone", missing},
+		{"shrank", fileBlob(t, content, int64(len(content)+1)), false},
+		{"grew", fileBlob(t, content, int64(len(content)-1)), false},
+		{"grew much", fileBlob(t, content, 10), true},
+		{"is gone", missing, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -76,6 +77,18 @@ func TestSendChangedFile(t *testing.T) {
 			first := conn.Send(wire.JobFinished{Files: files})
 			if first == nil {
 				t.Fatal("no error")
+			}
+			if errors.Is(first, wire.ErrUnsent) {
+				if len(peer.writes) > 0 {
+					t.Errorf("%d writes before %v", len(peer.writes), first)
+				}
+				if err := conn.Send(wire.Success{}); err != nil {
+					t.Errorf("the next Send: %v", err)
+				}
+				return
+			}
+			if tt.unsent {
+				t.Errorf("got %v, want %v", first, wire.ErrUnsent)
 			}
 			if err := conn.Send(wire.Success{}); !errors.Is(err, first) {
 				t.Errorf("the next Send: got %v, want %v", err, first)
