@@ -61,6 +61,13 @@ var timeLayouts = []string{
 	"2006-01-02 15:04:05Z07:00", "2006-01-02 15:04Z07:00", "2006-01-02 15:04:05", "2006-01-02 15:04",
 }
 
+// What the protocol can carry; its last second stands for never. The server may
+// take less and says so.
+var (
+	firstTime = time.Unix(0, 0).UTC()
+	lastTime  = wire.Never.Truncate(time.Second)
+)
+
 // parseTime reads the TIME of the command line.
 func parseTime(s string, now time.Time) (time.Time, error) {
 	switch {
@@ -76,9 +83,15 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 		return now.Add(d), nil
 	}
 	for _, layout := range timeLayouts {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			return t, nil
+		t, err := time.ParseInLocation(layout, s, time.Local)
+		if err != nil {
+			continue
 		}
+		if t.Before(firstTime) || !t.Before(lastTime) {
+			return time.Time{}, usagef("time %q is out of range: use one from %s until before %s, or never",
+				s, firstTime.Format(time.RFC3339), lastTime.Format(time.RFC3339))
+		}
+		return t, nil
 	}
 	return time.Time{}, usagef("time %q is not understood: write 2026-03-29T03:30:00Z, \"2026-03-29 03:30\", now, +90m or never", s)
 }

@@ -247,8 +247,13 @@ func TestReschedule(t *testing.T) {
 			t.Errorf("%v is not never", no)
 		}
 	}
-	if _, err := s.Reschedule("j", start.AddDate(500, 0, 0), nil); err == nil {
-		t.Error("a time that no record can carry is accepted")
+	for _, out := range []time.Time{
+		start.AddDate(500, 0, 0), time.Date(9999, 12, 31, 23, 59, 58, 0, time.UTC),
+		time.Unix(0, -1), time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC), time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		if _, err := s.Reschedule("j", out, nil); err == nil || !strings.Contains(err.Error(), "from 1970-01-01T00:00:00Z to 2116-") {
+			t.Errorf("rescheduling to %v: %v", out, err)
+		}
 	}
 	if _, err := s.Reschedule("nothing", start, nil); !errors.Is(err, schedule.ErrUnknownJob) {
 		t.Errorf("got error %v", err)

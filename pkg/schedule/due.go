@@ -36,17 +36,20 @@ func (s *State) Reschedule(name string, t time.Time, plan *job.Plan) (Reschedule
 	}
 	switch {
 	case isNever(t):
-	case t.After(latest):
-		return none, fmt.Errorf("time %s is too far away: use one before %d", t.UTC().Format(time.RFC3339), latest.Year())
+	case t.Before(epoch), t.After(latest):
+		return none, fmt.Errorf("time %s is out of range: use one from %s to %s, or never",
+			t.UTC().Format(time.RFC3339), epoch.Format(time.RFC3339), latest.Format(time.RFC3339))
 	default:
 		e.Next = planned(t)
 	}
 	return e, nil
 }
 
-// isNever reports whether t stands for no time at all: ours, or the reference's
-// (the last second of the year 9999).
-func isNever(t time.Time) bool { return t.IsZero() || t.UTC().Year() >= 9999 }
+// theirNever is the second that the reference's largest time lies in.
+var theirNever = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// isNever reports whether t stands for no time at all: ours, or the reference's.
+func isNever(t time.Time) bool { return t.IsZero() || !t.Before(theirNever) }
 
 func (Rescheduled) tag() int { return tagRescheduled }
 

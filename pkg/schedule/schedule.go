@@ -167,7 +167,8 @@ func (s *State) NextDue(now time.Time) (next time.Time, ok bool) {
 // The instants that a record can carry: those after its zero, which means no
 // time at all, and those that fit its INTEGER.
 var (
-	earliest = time.Unix(0, int64(time.Millisecond)).UTC()
+	epoch    = time.Unix(0, 0).UTC()
+	earliest = epoch.Add(time.Millisecond)
 	latest   = time.Unix(0, der.MaxInt).UTC().Truncate(time.Millisecond) // in 2116
 )
 

@@ -196,7 +196,11 @@ func (c *clientSession) schedule(ctx context.Context, j job.Job, script []byte, 
 	}
 	var accepted wire.Accepted
 	err := c.change(ctx, func(st *schedule.State, now time.Time) (schedule.Event, error) {
-		e, err := st.Schedule(now, j, plan, c.platformsOf(j), update)
+		on := c.platformsOf(j)
+		e, err := st.Schedule(now, j, plan, on, update)
+		if err == nil && j.Platform == "" && len(on) == 0 {
+			err = c.nowhere(st, j)
+		}
 		accepted = acceptedRuns(e.Tickets, e.Next)
 		return e, err
 	})
@@ -270,6 +274,9 @@ func (c *clientSession) reschedule(ctx context.Context, m wire.Reschedule) error
 	}
 	var next time.Time
 	err := c.change(ctx, func(st *schedule.State, _ time.Time) (schedule.Event, error) {
+		if m.Next.IsZero() {
+			m.Next = m.Next.Add(1) // the year 1 is a time to the peer, to us it is none
+		}
 		e, err := st.Reschedule(m.Name, m.Next, plan)
 		next = e.Next
 		return e, err

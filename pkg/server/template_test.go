@@ -32,10 +32,20 @@ func (r *running) tryTemplate(name, platform, template string, vars ...job.Var) 
 	return err
 }
 
+// known makes a platform known by a worker, which goes again.
+func (r *running) known(platform string) {
+	r.t.Helper()
+	w := r.requested(wire.OwnVersion, platform)
+	r.waiting(platform, 1)
+	w.Close()
+	r.waiting(platform, 0)
+}
+
 // TestTemplate: what is wrong with a template is told when the job is
 // scheduled, and again when it is handed out.
 func TestTemplate(t *testing.T) {
 	r := start(t)
+	r.known("p")
 	r.template("t.template", "run %%X%% on %%PLATFORM%%")
 	r.template("t.template.q", "special %%X%%")
 	for name, tt := range map[string]struct {
@@ -72,22 +82,57 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
+// TestNowhere: a job that no known platform has a template for is refused, with
+// what is missing.
+func TestNowhere(t *testing.T) {
+	r := start(t)
+	r.template("orb-build.template.q", "run %%OPAM_PACKAGE%%")
+	refused := func(want ...string) {
+		t.Helper()
+		j := job.OrbBuild("one", "a.1")
+		_, err := r.client().Schedule(t.Context(), j, nil, job.Plan{}, false)
+		for _, want := range want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q in it", err, want)
+			}
+		}
+		legacy := r.legacy(wire.ScheduleOrb{Name: "one", Package: "a.1"})
+		if err == nil || legacy != err.Error() {
+			t.Errorf("protocol 13 is told %q", legacy)
+		}
+	}
+	refused("no platform is known yet")
+	r.requested(wire.OwnVersion, "p")
+	r.waiting("p", 1)
+	refused(`no known platform has a template "orb-build"`, `known platforms: "p"`, "put orb-build.template.PLATFORM into "+r.config.ConfigDir)
+	if jobs := r.status().Jobs; len(jobs) > 0 {
+		t.Errorf("the schedule has %+v", jobs)
+	}
+	r.requested(wire.OwnVersion, "q")
+	r.waiting("q", 1)
+	if refusal := r.legacy(wire.ScheduleOrb{Name: "one", Package: "a.1"}); refusal != "" {
+		t.Error(refusal)
+	}
+}
+
 // TestTemplateGone: the build of a job whose template was removed ends with a
 // message that names the file, and can be exported. The job stays.
 func TestTemplateGone(t *testing.T) {
 	r := start(t)
 	r.template("t.template.p", "run")
+	r.known("p")
 	r.scheduleTemplate("one", "", "t")
 	r.removeTemplate("t.template.p")
 	if err := r.tryTemplate("two", "", "t"); err == nil {
 		t.Error("a template that is gone was accepted")
 	}
-	// Known from the time of its scheduling: nothing is queued, since no platform
-	// was known then. It has one of its own now.
 	r.template("u.template", "run")
 	r.scheduleTemplate("three", "p", "u")
 	r.removeTemplate("u.template")
 	r.requested(wire.OwnVersion, "p")
+	if build := r.ended("one", 1)[0]; build.Result.Cause != job.Setup {
+		t.Errorf("result %v", build.Result)
+	}
 	build := r.ended("three", 1)[0]
 	if want := filepath.Join(r.config.ConfigDir, "u.template"); build.Result.Cause != job.Setup || !strings.Contains(build.Result.Text, want) {
 		t.Errorf("result %v, expected %s in it", build.Result, want)

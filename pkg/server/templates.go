@@ -3,9 +3,11 @@ package server
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"builder/pkg/job"
+	"builder/pkg/schedule"
 	"builder/pkg/wire"
 )
 
@@ -64,4 +66,19 @@ func (s *Server) checkTemplate(j job.Job) error {
 		return fmt.Errorf("no template %q: neither %s nor %s.PLATFORM exists on the server", j.Template, generic, generic)
 	}
 	return nil
+}
+
+// nowhere says why a job without a platform of its own could not run: it has a
+// template, but for none of the known platforms.
+func (s *Server) nowhere(st *schedule.State, j job.Job) error {
+	platforms := st.Platforms()
+	if len(platforms) == 0 {
+		return fmt.Errorf("job %q could run nowhere: no platform is known yet; start a worker first", j.Name)
+	}
+	known := make([]string, len(platforms))
+	for i, p := range platforms {
+		known[i] = strconv.Quote(p.Name)
+	}
+	return fmt.Errorf("job %q could run nowhere: no known platform has a template %q; known platforms: %s; put %s.template.PLATFORM into %s",
+		j.Name, j.Template, strings.Join(known, ", "), j.Template, s.ConfigDir)
 }
