@@ -32,7 +32,7 @@ func info(o *options) *cobra.Command {
 				return writeJSON(cmd.OutOrStdout(), statusJSON(status))
 			}
 			if own, err := c.Own(cmd.Context()); err == nil && !own {
-				fmt.Fprintln(cmd.ErrOrStderr(), &client.CannotError{What: "tell of run ids, tries and workers"})
+				fmt.Fprintln(cmd.ErrOrStderr(), c.Cannot("tell of run ids, tries and workers"))
 			}
 			return writeStatus(cmd.OutOrStdout(), status, time.Now())
 		}),

@@ -13,8 +13,20 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// legacyBuild is the build that runs at the legacy server.
-var legacyBuild = uuid.MustParse("3f1c9a2e-0b7c-4a5e-9d3c-5f0a1b2c3d4e")
+// legacyBuild is a build that runs at the legacy server. One of the job failing
+// ends with a text, while one of the job ending is watched the connection breaks.
+var (
+	legacyBuild  = uuid.MustParse("3f1c9a2e-0b7c-4a5e-9d3c-5f0a1b2c3d4e")
+	failingBuild = uuid.UUID{1}
+	endingBuild  = uuid.UUID{2}
+)
+
+// legacyConsoles have the result as their last line.
+var legacyConsoles = map[uuid.UUID][]string{
+	legacyBuild:  {"one", "exited 0", "two", "exited 3"},
+	failingBuild: {"one", "no such thing"},
+	endingBuild:  {"one", "exited 0"},
+}
 
 // startLegacy runs a server that knows the reference's protocol 13 only, and
 // sets BUILDER_REMOTE: legacy FILE. What it is asked is appended to the file, a
@@ -57,13 +69,16 @@ func serveLegacy(ctx context.Context, conn *wire.Conn, asked *os.File) error {
 	case wire.Info:
 		err = conn.Send(legacyInfo())
 	case wire.Observe:
-		if m.UUID != legacyBuild {
+		if legacyConsoles[m.UUID] == nil {
 			return conn.Send(wire.Failure{Text: "no such build"})
 		}
-		for i, line := range []string{"one", "two", "exited 3"} {
+		for i, line := range legacyConsoles[m.UUID] {
 			err = errors.Join(err, conn.Send(wire.Output{
 				UUID: m.UUID, Data: []byte(line), Delta: time.Duration(i) * time.Second, Stamped: true,
 			}))
+		}
+		if m.UUID == endingBuild {
+			return err
 		}
 	}
 	return errors.Join(err, conn.Send(wire.Success{}))
@@ -79,8 +94,12 @@ func legacyInfo() wire.InfoReply {
 				ScriptJob: wire.ScriptJob{Name: "odd \x1b[2J"}, OrbPackage: &opamPackage,
 			}},
 		},
-		Queues:  []wire.PlatformQueue{{Platform: "debian-11", Jobs: []wire.AnyJob{{ScriptJob: script}}}},
-		Running: []wire.RunningJob{{Started: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), UUID: legacyBuild, Job: script}},
+		Queues: []wire.PlatformQueue{{Platform: "debian-11", Jobs: []wire.AnyJob{{ScriptJob: script}}}},
+		Running: []wire.RunningJob{
+			{Started: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), UUID: legacyBuild, Job: script},
+			{UUID: failingBuild, Job: wire.ScriptJob{Name: "failing", Platform: "failing"}},
+			{UUID: endingBuild, Job: wire.ScriptJob{Name: "ending", Platform: "ending"}},
+		},
 		Dropped: []string{"debian-11"},
 	}
 }

@@ -92,7 +92,7 @@ func followFirst(cmd *cobra.Command, c *client.Client, name string, accepted wir
 		return err
 	case !own:
 		return fmt.Errorf("%w: it is done, but not followed; use observe-latest --job %s",
-			&client.CannotError{What: "name the run that was asked for"}, quoted(name))
+			c.Cannot("name the run that was asked for"), quoted(name))
 	case len(accepted.Runs) == 0:
 		return errors.New("no run was queued, so there is none to follow")
 	}

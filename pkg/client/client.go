@@ -51,12 +51,25 @@ func (c *Client) Close() error {
 	return conn.Close()
 }
 
-// CannotError says that a server of the reference's protocol can not be asked that.
-type CannotError struct{ What string }
+// CannotError says that a server can not be asked that in the reference's
+// protocol. [Client.Cannot] makes one.
+type CannotError struct {
+	What   string
+	Forced bool // whether it knows another protocol was not tried
+}
 
 // Error implements error.
 func (e *CannotError) Error() string {
+	if e.Forced {
+		return "protocol 13 was forced (--protocol 13): by that a server can not " + e.What
+	}
 	return "this server speaks protocol 13 only: it can not " + e.What
+}
+
+// Cannot says that the server can not do that; c has found that it speaks, or was
+// told to speak, the reference's protocol.
+func (c *Client) Cannot(what string) *CannotError {
+	return &CannotError{What: what, Forced: c.dialer.Force == wire.ClientVersion}
 }
 
 // RefusedError is a server's Failure.
@@ -100,7 +113,7 @@ func (c *Client) need(ctx context.Context, capability, what string) error {
 	}
 	switch {
 	case !c.remote.Own():
-		return &CannotError{what}
+		return c.Cannot(what)
 	case !c.remote.Can(capability):
 		return fmt.Errorf("the server (%s) can not %s: it lacks %q and has to be upgraded", c.remote.Program, what, capability)
 	}
@@ -170,13 +183,13 @@ func (c *Client) Schedule(ctx context.Context, j job.Job, script []byte, plan jo
 	opamPackage, orb := j.IsOrbBuild()
 	switch {
 	case update:
-		return wire.Accepted{}, &CannotError{"replace a job's definition (unschedule it first)"}
+		return wire.Accepted{}, c.Cannot("replace a job's definition (unschedule it first)")
 	case plan.Cron != "" || plan.Every != 0:
-		return wire.Accepted{}, &CannotError{"plan by --every or --cron, only by --period"}
+		return wire.Accepted{}, c.Cannot("plan by --every or --cron, only by --period")
 	case orb:
 		return c.order(ctx, wire.ScheduleOrb{Period: plan.Period, Name: j.Name, Package: opamPackage})
 	case j.Template != "":
-		return wire.Accepted{}, &CannotError{"build from templates other than orb-build"}
+		return wire.Accepted{}, c.Cannot("build from templates other than orb-build")
 	}
 	return c.order(ctx, wire.Schedule{Period: plan.Period, Job: wire.ScriptJob{
 		Name: j.Name, Platform: j.Platform, Script: wire.Blob{Data: script},

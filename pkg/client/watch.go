@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -17,8 +18,9 @@ type Viewer struct {
 	Begin func(wire.BuildStatus) error
 	// Line is given each line (none has the flag job.Many), without its newline, valid until it returns. One
 	// with the flag job.Partial may grow: it is replaced by the next line, partial
-	// or not. At the end of a build of a reference server the last line is the
-	// result's text.
+	// or not. The line by which a reference server tells the result is none, unless
+	// its text is of no known form: then it is the last one, and the result of End
+	// has no text.
 	Line func(job.Line) error
 	// Pause is called when the lines that are at hand were given: more may take a
 	// while.
@@ -46,7 +48,7 @@ func (c *Client) Watch(ctx context.Context, target wire.Watch, v Viewer) error {
 				return v.Begin(m.Build)
 			}
 		case wire.Lines:
-			return c.show(v, m.Lines)
+			return c.show(v, m.Lines...)
 		case wire.Ended:
 			if v.End != nil {
 				return v.End(m.Build, !m.Final)
@@ -57,7 +59,11 @@ func (c *Client) Watch(ctx context.Context, target wire.Watch, v Viewer) error {
 }
 
 // show gives lines to v, and the chance to put them out when none are at hand.
-func (c *Client) show(v Viewer, lines []job.Line) error {
+func (c *Client) show(v Viewer, lines ...job.Line) error {
+	return v.show(lines, c.conn.Buffered())
+}
+
+func (v Viewer) show(lines []job.Line, more bool) error {
 	if v.Line != nil {
 		for _, many := range lines {
 			for line := range many.Each() {
@@ -67,14 +73,15 @@ func (c *Client) show(v Viewer, lines []job.Line) error {
 			}
 		}
 	}
-	if v.Pause == nil || c.conn.Buffered() {
+	if v.Pause == nil || more {
 		return nil
 	}
 	return v.Pause()
 }
 
 // observe watches at a reference server, which shows the console from its
-// beginning and tells the result's text as the last line.
+// beginning and tells the result's text as the last line. So a line that reads
+// like a result waits until another one follows.
 func (c *Client) observe(ctx context.Context, target wire.Watch, v Viewer) error {
 	build, err := c.findRunning(ctx, target)
 	if err != nil {
@@ -86,22 +93,37 @@ func (c *Client) observe(ctx context.Context, target wire.Watch, v Viewer) error
 		}
 	}
 	var last job.Line
-	count := int64(0)
+	count, held, shown := int64(0), false, false
 	err = c.ask(ctx, wire.Observe{UUID: build.UUID}, func(m wire.Message) error {
+		if held {
+			if err := c.show(v, last); err != nil {
+				return err
+			}
+		}
 		out := m.(wire.Output)
 		last = job.Line{Delta: out.Delta, Data: append(last.Data[:0], out.Data...)}
 		count++
-		if count <= target.From {
-			return nil
+		_, result := toldResult(last.Data)
+		wanted := count > target.From
+		held, shown = wanted && result, wanted && !result
+		if !shown {
+			return c.show(v)
 		}
-		return c.show(v, []job.Line{last})
+		return c.show(v, last)
 	}, wire.KindOutput)
-	if err != nil || v.End == nil {
+	switch {
+	case err != nil && held:
+		return errors.Join(err, v.show([]job.Line{last}, false))
+	case err != nil || v.End == nil:
 		return err
+	}
+	result, known := toldResult(last.Data)
+	if !known && !shown {
+		result.Text = string(last.Data)
 	}
 	return v.End(job.Build{
 		UUID: build.UUID, Job: build.Job, Platform: build.Platform, Started: build.Started,
-		Finished: build.Started.Add(last.Delta), Result: toldResult(string(last.Data)),
+		Finished: build.Started.Add(last.Delta), Result: result,
 	}, false)
 }
 
@@ -109,7 +131,7 @@ func (c *Client) observe(ctx context.Context, target wire.Watch, v Viewer) error
 // says are running. It may know a uuid that it does not show.
 func (c *Client) findRunning(ctx context.Context, target wire.Watch) (wire.BuildStatus, error) {
 	if target.Run != 0 {
-		return wire.BuildStatus{}, &CannotError{"name the run that was asked for, so it can not be followed (use observe-latest)"}
+		return wire.BuildStatus{}, c.Cannot("name the run that was asked for, so it can not be followed (use observe-latest)")
 	}
 	running, err := c.running(ctx)
 	if err != nil {
@@ -127,7 +149,7 @@ func (c *Client) findRunning(ctx context.Context, target wire.Watch) (wire.Build
 	if id, err := uuid.Parse(target.What); err == nil {
 		return wire.BuildStatus{UUID: id}, nil
 	}
-	return newest, &CannotError{"show builds that have ended, and none runs that fits"}
+	return newest, c.Cannot("show builds that have ended, and none runs that fits")
 }
 
 // minPrefix is how much of a uuid must be typed at least.
@@ -141,13 +163,25 @@ func fits(b wire.BuildStatus, target wire.Watch) bool {
 	return (target.Job == "" || b.Job == target.Job) && (target.Platform == "" || b.Platform == target.Platform)
 }
 
-// toldResult reads what the reference prints of a result.
-func toldResult(text string) job.Result {
-	word, number, _ := strings.Cut(text, " ")
-	code, err := strconv.ParseInt(number, 10, 64)
-	kind, known := map[string]job.Kind{"exited": job.Exited, "signalled": job.Signalled, "stopped": job.Stopped}[word]
-	if !known || err != nil {
-		return job.Result{Kind: job.Failed, Text: text}
+// toldResult reads what the reference prints of a result. What it does not know
+// is a failure with a text of its own.
+func toldResult(line []byte) (result job.Result, known bool) {
+	result.Kind = job.Failed
+	if len(line) > len("signalled ")+20 {
+		return result, false
 	}
-	return job.Result{Kind: kind, Code: code}
+	word, number, _ := strings.Cut(string(line), " ")
+	code, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return result, false
+	}
+	switch word {
+	case "exited":
+		return job.Result{Kind: job.Exited, Code: code}, true
+	case "signalled":
+		return job.Result{Kind: job.Signalled, Code: code}, true
+	case "stopped":
+		return job.Result{Kind: job.Stopped, Code: code}, true
+	}
+	return result, false
 }
