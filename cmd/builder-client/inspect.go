@@ -48,6 +48,9 @@ the rest is done. Result files carry no modes: chmod +x what is to be executed.`
 				return err
 			}
 			defer file.Close()
+			if err := checkResult(file, size); err != nil {
+				return fmt.Errorf("%s is not a result file: %w", quoted(args[0]), err)
+			}
 			err = f.show(cmd, file, size)
 			if err != nil && !errors.Is(err, program.ErrSilent) {
 				return fmt.Errorf("reading result file %s: %w", quoted(args[0]), err)
@@ -125,6 +128,28 @@ func openResult(stdin io.Reader, name string) (*os.File, int64, error) {
 		return nil, 0, fmt.Errorf("%s is a directory: name the result file in it", quoted(name))
 	}
 	return spool(file)
+}
+
+// checkResult tells what never was a result file from one that is damaged.
+func checkResult(file io.ReaderAt, size int64) error {
+	if size == 0 {
+		return errors.New("it is empty")
+	}
+	var first [1]byte
+	if _, err := file.ReadAt(first[:], 0); err != nil {
+		return err
+	}
+	const (
+		result = 0xa0 // [0], explicit
+		state  = 0x30 // SEQUENCE
+	)
+	switch first[0] {
+	case result:
+		return nil
+	case state:
+		return errors.New("it begins as a state file, or as text; export writes result files")
+	}
+	return errors.New("it does not begin as one; export writes them, and robur's builder as JOB/UUID/full")
 }
 
 // spool copies a stream to a file.
