@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -100,6 +101,9 @@ func serve(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := checkConfigDir(o.configDir, log); err != nil {
+		return err
+	}
 	s, err := server.Open(o.config(log))
 	if err != nil {
 		return err
@@ -120,6 +124,23 @@ func serve(ctx context.Context, o options) (err error) {
 		log.Info().Msg("ended")
 	}
 	return err
+}
+
+// checkConfigDir says when there are no templates. That is no error: most jobs
+// need none, the files are read when they are needed, and the reference starts
+// as well.
+func checkConfigDir(dir string, log zerolog.Logger) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		log.Warn().Str("dir", dir).Msg("--config-dir does not exist: there are no templates, jobs that need one are refused")
+		return nil
+	case err != nil:
+		return fmt.Errorf("looking for templates: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("--config-dir %s is not a directory", dir)
+	}
+	return nil
 }
 
 // exportState is the way back to the reference.

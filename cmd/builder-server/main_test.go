@@ -223,6 +223,21 @@ func TestExportState(t *testing.T) {
 	}
 }
 
+// TestNoTemplates: a server without its directory of templates says so, and works.
+func TestNoTemplates(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing")
+	s := start(t, "--dir", t.TempDir(), "--config-dir", missing)
+	s.stop(t)
+	if log := s.log.String(); !strings.Contains(log, `"level":"warn","dir":"`+missing+`"`) || !strings.Contains(log, "--config-dir does not exist") {
+		t.Errorf("the log says nothing of %s:\n%s", missing, log)
+	}
+	s = start(t, "--dir", t.TempDir(), "--config-dir", t.TempDir())
+	s.stop(t)
+	if log := s.log.String(); strings.Contains(log, `"warn"`) {
+		t.Errorf("an empty directory is warned of:\n%s", log)
+	}
+}
+
 // TestRefused: wrong command lines and places, with what is told of them.
 func TestRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
@@ -241,6 +256,7 @@ func TestRefused(t *testing.T) {
 		"log level":   {[]string{"--log-level", "loud"}, 2, "loud"},
 		"upload":      {[]string{"--upload", "ftp://x"}, 1, "http"},
 		"dir":         {[]string{"--dir", file}, 1, file},
+		"config dir":  {[]string{"--config-dir", file}, 1, file + " is not a directory"},
 		"busy port":   {[]string{"--port", port}, 1, "in use"},
 		"no such ip":  {[]string{"--ip", "192.0.2.1"}, 1, "192.0.2.1"},
 		"ip in words": {[]string{"--ip", "not an address"}, 1, "not an address"},
