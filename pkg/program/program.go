@@ -9,9 +9,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -44,12 +46,17 @@ func version() string {
 func Name(command string) string { return command + " " + version() }
 
 // Logger makes the log of a daemon: lines for people on a terminal, JSON
-// otherwise.
+// otherwise. That nobody reads it any more (a pipe that was closed) does not end
+// the program from then on.
 func Logger(out *os.File, level string) (zerolog.Logger, error) {
 	parsed, err := zerolog.ParseLevel(level)
 	if err != nil || parsed == zerolog.NoLevel {
 		return zerolog.Logger{}, Usage(fmt.Errorf("log level %q is unknown: use debug, info, warn or error", level))
 	}
+	// By default Go ends a process whose standard error is such a pipe. The signal
+	// is caught and not ignored: the scripts of builds would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	zerolog.ErrorHandler = func(error) {} // it would be told on standard error
 	zerolog.TimeFieldFormat = time.RFC3339Nano
 	zerolog.DurationFieldUnit = time.Second
 	zerolog.ErrorFieldName = "err"
