@@ -103,7 +103,8 @@ func TestRescheduleRange(t *testing.T) {
 	r := start(t)
 	r.schedule("one", "p", "x")
 	for _, next := range []time.Time{
-		{}, time.Date(1969, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC),
+		{},
+		time.Date(1969, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC),
 		time.Date(9999, 12, 31, 23, 59, 58, 0, time.UTC),
 	} {
 		if refusal := r.legacy(wire.Reschedule{Name: "one", Next: next}); !strings.Contains(refusal, "from 1970-01-01T00:00:00Z to 2116-") {
