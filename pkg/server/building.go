@@ -3,12 +3,12 @@ package server
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 
 	"builder/pkg/console"
 	"builder/pkg/job"
 	"builder/pkg/schedule"
+	"builder/pkg/store"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
@@ -138,7 +138,12 @@ func (b *buildings) all(fits func(*live) bool) []*live {
 	return found
 }
 
-// hasPrefix reports whether a uuid begins with what a person typed of it.
-func hasPrefix(id uuid.UUID, typed string) bool {
-	return strings.HasPrefix(id.String(), strings.ToLower(typed))
+// begunWith are the builds whose uuid a person may mean; none if that is no
+// beginning of a uuid.
+func (b *buildings) begunWith(typed string) []*live {
+	prefix, err := store.ParsePrefix(typed)
+	if err != nil {
+		return nil
+	}
+	return b.all(func(l *live) bool { return prefix.Fits(l.UUID) })
 }

@@ -10,7 +10,6 @@ import (
 
 	"builder/pkg/job"
 	"builder/pkg/schedule"
-	"builder/pkg/store"
 	"builder/pkg/wire"
 )
 
@@ -300,8 +299,8 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 		e, queued := st.CancelJob(m.What)
 		dequeued = queued
 		found = c.building.all(func(l *live) bool { return l.Run.Job.Name == m.What })
-		if len(found) == 0 && !queued && len(m.What) >= store.MinPrefix {
-			found = c.building.all(func(l *live) bool { return hasPrefix(l.UUID, m.What) })
+		if len(found) == 0 && !queued {
+			found = c.building.begunWith(m.What)
 			if len(found) > 1 {
 				return nil, fmt.Errorf("%q begins the uuid of %d builds that run: type more of it", m.What, len(found))
 			}

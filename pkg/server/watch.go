@@ -97,11 +97,8 @@ func (c *clientSession) find(ctx context.Context, m wire.Watch) (target, error) 
 
 // findBuild finds a build by its uuid, or a unique prefix of it.
 func (c *clientSession) findBuild(ctx context.Context, what string) (target, error) {
-	if len(what) >= store.MinPrefix {
-		running := c.building.all(func(l *live) bool { return hasPrefix(l.UUID, what) })
-		if len(running) == 1 {
-			return liveTarget(running[0]), nil
-		}
+	if running := c.building.begunWith(what); len(running) == 1 {
+		return liveTarget(running[0]), nil
 	}
 	id, err := c.store.Resolve(what)
 	if err == nil {

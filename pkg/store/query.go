@@ -1,9 +1,7 @@
 package store
 
 import (
-	"bytes"
 	"database/sql"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,9 +11,6 @@ import (
 
 	"github.com/google/uuid"
 )
-
-// MinPrefix is the fewest hexadecimal digits that Resolve takes.
-const MinPrefix = 4
 
 // Build reads a build: ours from its record, one of the reference from its
 // result, which is read as a whole to hash the artifacts. It is an [ErrNotFound]
@@ -33,22 +28,14 @@ func (s *Store) Build(id uuid.UUID) (job.Build, error) {
 }
 
 // Resolve finds the build with that uuid, or the only one whose uuid begins with
-// prefix: at least 4 hexadecimal digits, with or without dashes. It is an
-// [ErrNotFound] or an [ErrAmbiguous] if there is not exactly one.
+// prefix (see [ParsePrefix]). It is an [ErrNotFound] or an [ErrAmbiguous] if there
+// is not exactly one.
 func (s *Store) Resolve(prefix string) (uuid.UUID, error) {
-	digits := strings.ReplaceAll(strings.ToLower(prefix), "-", "")
-	var from, to uuid.UUID
-	low, err := hex.DecodeString(digits + strings.Repeat("0", max(0, 2*len(from)-len(digits))))
-	if err != nil || len(low) != len(from) || len(digits) < MinPrefix {
-		return uuid.Nil, fmt.Errorf("%q is neither a uuid nor the beginning of one: give at least %d hexadecimal digits", prefix, MinPrefix)
-	}
-	copy(from[:], low)
-	high, err := hex.DecodeString(digits + strings.Repeat("f", 2*len(to)-len(digits)))
+	p, err := ParsePrefix(prefix)
 	if err != nil {
 		return uuid.Nil, err
 	}
-	copy(to[:], high)
-	found, err := s.index.between(from, to)
+	found, err := s.index.between(p)
 	switch {
 	case err != nil:
 		return uuid.Nil, err
@@ -119,13 +106,13 @@ func (x *index) find(id uuid.UUID) (place, error) {
 	return p, nil
 }
 
-// between returns the first few ids of a range.
-func (x *index) between(from, to uuid.UUID) ([]uuid.UUID, error) {
+// between returns the first few ids that fit.
+func (x *index) between(p Prefix) ([]uuid.UUID, error) {
 	const few = 5
 	var found []uuid.UUID
 	for _, r := range x.unwritten() {
-		if id := r.place.id; bytes.Compare(id[:], from[:]) >= 0 && bytes.Compare(id[:], to[:]) <= 0 {
-			found = append(found, id)
+		if p.Fits(r.place.id) {
+			found = append(found, r.place.id)
 		}
 	}
 	err := x.query(func(scan func(...any) error) error {
@@ -135,7 +122,7 @@ func (x *index) between(from, to uuid.UUID) ([]uuid.UUID, error) {
 		}
 		found = append(found, uuid.UUID(id))
 		return nil
-	}, prefixQuery, from[:], to[:], few)
+	}, prefixQuery, p.from[:], p.to[:], few)
 	return found, err
 }
 
