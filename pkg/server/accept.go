@@ -75,8 +75,8 @@ func (s *Server) place(ctx context.Context, places chan<- struct{}) bool {
 // session serves one connection to its end.
 func (s *Server) session(ctx context.Context, nc net.Conn) {
 	if tcp, ok := nc.(*net.TCPConn); ok {
-		if err := tcp.SetKeepAliveConfig(wire.KeepAlive); err != nil {
-			s.Log.Warn().Err(err).Msg("setting keepalive")
+		if err := wire.WatchOver(tcp, s.KeepAlive); err != nil {
+			s.Log.Warn().Err(err).Msg("watching over a connection")
 		}
 	}
 	conn := wire.NewConn(nc, s.budget)

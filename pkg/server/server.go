@@ -44,9 +44,12 @@ type Config struct {
 	// stop, before the server ends it alone; 0 means DefaultGrace.
 	Grace   time.Duration
 	Retries schedule.Retries // zero means schedule.DefaultRetries
-	Program string           // version, told to peers
-	Files   disk.FS          // nil means disk.OS
-	Log     zerolog.Logger
+	// KeepAlive tells when a peer that went without a word is given up; not
+	// enabled means wire.KeepAlive.
+	KeepAlive net.KeepAliveConfig
+	Program   string  // version, told to peers
+	Files     disk.FS // nil means disk.OS
+	Log       zerolog.Logger
 }
 
 // The defaults of Config.
@@ -84,6 +87,9 @@ func Open(c Config) (_ *Server, err error) {
 	}
 	if c.Retries == (schedule.Retries{}) {
 		c.Retries = schedule.DefaultRetries
+	}
+	if !c.KeepAlive.Enable {
+		c.KeepAlive = wire.KeepAlive
 	}
 	if c.Files == nil {
 		c.Files = disk.OS{}

@@ -127,9 +127,13 @@ func (d Dialer) Dial(ctx context.Context, address string) (*Conn, Remote, error)
 }
 
 func (d Dialer) dialVersion(ctx context.Context, address string, version int) (*Conn, Remote, error) {
-	nd := net.Dialer{Timeout: helloTime, KeepAliveConfig: KeepAlive}
+	nd := net.Dialer{Timeout: helloTime}
 	nc, err := nd.DialContext(ctx, "tcp", address)
 	if err != nil {
+		return nil, Remote{}, fmt.Errorf("connecting to %s: %w", address, err)
+	}
+	if err := WatchOver(nc.(*net.TCPConn), KeepAlive); err != nil {
+		nc.Close()
 		return nil, Remote{}, fmt.Errorf("connecting to %s: %w", address, err)
 	}
 	conn := NewConn(nc, nil)
@@ -140,9 +144,6 @@ func (d Dialer) dialVersion(ctx context.Context, address string, version int) (*
 	}
 	return conn, remote, nil
 }
-
-// KeepAlive notices a peer that went without a word after about a minute.
-var KeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
 
 func (d Dialer) greet(ctx context.Context, c *Conn, version int) (Remote, error) {
 	if err := c.Send(ClientHello{Role: d.Role, Version: int64(version)}); err != nil {
