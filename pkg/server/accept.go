@@ -20,16 +20,14 @@ const farewell = 2 * time.Second
 
 // accept starts a session for each connection until ctx is done. No error of a
 // connection, or of accept itself, ends it: EMFILE passes when sessions end.
-// When there are too many, further ones wait in the system's queue.
+// When there are too many, one waits for a place, and the others in the system's
+// queue.
 func (s *Server) accept(ctx context.Context, l net.Listener) error {
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
-	places := make(chan struct{}, maxSessions())
+	places := make(chan struct{}, s.Sessions)
 	for {
-		if !s.place(ctx, places) {
-			return nil
-		}
 		nc, err := l.Accept()
 		switch {
 		case ctx.Err() != nil:
@@ -40,13 +38,16 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
-			<-places
 			s.Log.Error().Err(err).Msg("accepting a connection")
 			select {
 			case <-time.After(acceptPause):
 			case <-ctx.Done():
 			}
 			continue
+		}
+		if !s.place(ctx, places) {
+			nc.Close()
+			return nil
 		}
 		sessions.Go(func() {
 			defer func() { <-places }()
@@ -55,20 +56,23 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// place waits until there is one for another session; it is false when ctx is
-// done.
+// place waits until there is one for another session: clients that do nothing
+// but keep theirs give way. It is false when ctx is done.
 func (s *Server) place(ctx context.Context, places chan<- struct{}) bool {
 	select {
 	case places <- struct{}{}:
 		return true
 	default:
 	}
-	s.Log.Warn().Int("connections", cap(places)).Msg("no more connections are accepted until one ends")
-	select {
-	case places <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
+	s.Log.Warn().Int("connections", cap(places)).Msg("no more connections are served until one ends")
+	for {
+		select {
+		case places <- struct{}{}:
+			return true
+		case <-time.After(s.crowd.giveWay()):
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 
@@ -107,7 +111,7 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 	s.Log.Info().Err(err).Str("peer", conn.RemoteAddr()).Msg("connection ended")
 	if peer.Version != 0 && (peer.Role == wire.Client || peer.Own()) && !errors.Is(err, context.DeadlineExceeded) {
 		// The protocol has words for it. One that is broken or silent is not told.
-		if conn.Send(lastWord(peer, err)) == nil {
+		if conn.Send(lastWord(peer, err)) == nil && !errors.Is(err, errCrowded) {
 			part(nc)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// requestTime is how long a client of the reference may take for its request.
+	// requestTime is how long a client may take for its first request.
 	requestTime = 30 * time.Second
 	// idleTime is how long a client of ours may pause between two.
 	idleTime = 10 * time.Minute
@@ -42,8 +42,8 @@ type clientSession struct {
 // other of ours. Each ends with Success or Failure.
 func (s *Server) serveClient(ctx context.Context, conn *wire.Conn, peer wire.Peer) error {
 	c := &clientSession{Server: s, conn: conn, own: peer.Own()}
-	for {
-		m, err := c.request(ctx)
+	for first := true; ; first = false {
+		m, err := c.request(ctx, first)
 		if err != nil {
 			return err
 		}
@@ -53,14 +53,26 @@ func (s *Server) serveClient(ctx context.Context, conn *wire.Conn, peer wire.Pee
 	}
 }
 
-func (c *clientSession) request(ctx context.Context) (wire.Message, error) {
+// request takes the next request. Between two of them a client may pause, unless
+// others wait for its place.
+func (c *clientSession) request(ctx context.Context, first bool) (wire.Message, error) {
 	patience, kinds := requestTime, legacyRequests
 	if c.own {
-		patience, kinds = idleTime, ownRequests
+		kinds = ownRequests
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	if !first {
+		patience = idleTime
+		defer c.crowd.pause(leave)()
+	}
+	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return c.conn.Receive(ctx, kinds...)
+	m, err := c.conn.Receive(patient, kinds...)
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // it came too late: its place is given away
+	}
+	return m, err
 }
 
 // sendError marks an error of the connection: the client can not be told.

@@ -47,9 +47,12 @@ type Config struct {
 	// KeepAlive tells when a peer that went without a word is given up; not
 	// enabled means wire.KeepAlive.
 	KeepAlive net.KeepAliveConfig
-	Program   string  // version, told to peers
-	Files     disk.FS // nil means disk.OS
-	Log       zerolog.Logger
+	// Sessions is how many connections are served at a time; 0 means as many as
+	// the limit of descriptors lets be.
+	Sessions int
+	Program  string  // version, told to peers
+	Files    disk.FS // nil means disk.OS
+	Log      zerolog.Logger
 }
 
 // The defaults of Config.
@@ -72,6 +75,7 @@ type Server struct {
 	building  *buildings
 	outbox    *upload.Outbox // nil without Upload
 	budget    *wire.Budget
+	crowd     crowd
 	unlock    func() error
 }
 
@@ -87,6 +91,9 @@ func Open(c Config) (_ *Server, err error) {
 	}
 	if c.Retries == (schedule.Retries{}) {
 		c.Retries = schedule.DefaultRetries
+	}
+	if c.Sessions == 0 {
+		c.Sessions = maxSessions()
 	}
 	if !c.KeepAlive.Enable {
 		c.KeepAlive = wire.KeepAlive
