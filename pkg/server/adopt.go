@@ -58,6 +58,28 @@ func (s *Server) recordLost(b *schedule.Building) (job.Build, error) {
 	return record, errors.Join(err, draft.Abandon())
 }
 
+// recordLeftovers makes records for builds that have none and that no event is to
+// come for: a person may look for what they printed. Nothing is removed. One that
+// can not be recorded now is found again at the next start.
+func (s *Server) recordLeftovers() {
+	for _, left := range s.store.Leftovers() {
+		log := s.Log.With().Str("job", left.Job).Stringer("build", left.UUID).Logger()
+		draft, err := s.store.Resume(left.Job, left.UUID)
+		if err == nil {
+			_, err = draft.Commit(job.Build{
+				UUID: left.UUID, Job: left.Job, Started: left.Written.UTC(), Finished: left.Written.UTC(),
+				Result: job.Failure(job.ServerSide, "the server could not record this build when it ended; what it printed, as far as it is known, was found at a later start"),
+			})
+			err = errors.Join(err, draft.Abandon())
+		}
+		if err != nil {
+			log.Error().Err(err).Msg("recording a build that had no record")
+			continue
+		}
+		log.Warn().Msg("recorded a build that had no record")
+	}
+}
+
 // apply journals events before Serve.
 func (s *Server) apply(events ...schedule.Event) error {
 	for _, e := range events {

@@ -80,7 +80,8 @@ type Server struct {
 }
 
 // Open locks the data directory, reads the state (that of the reference when
-// there is none of ours), and ends the builds that the last server left behind.
+// there is none of ours), ends the builds that the last server left behind, and
+// records those that it could not.
 // A damaged state is an error that names file and offset; nothing is changed then.
 func Open(c Config) (_ *Server, err error) {
 	if c.Timeout == 0 {
@@ -116,6 +117,7 @@ func Open(c Config) (_ *Server, err error) {
 	if err := s.adopt(); err != nil {
 		return nil, err
 	}
+	s.recordLeftovers()
 	return s, nil
 }
 

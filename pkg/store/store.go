@@ -62,6 +62,8 @@ type Store struct {
 	log   zerolog.Logger
 	dirs  *directories
 	index *index
+	// unrecorded are our builds that had no record when the Store was opened.
+	unrecorded []place
 	// received counts the files in tmp, for their names.
 	received atomic.Uint64
 }

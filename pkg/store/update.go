@@ -26,6 +26,7 @@ func (s *Store) update() error {
 	if err := u.ours(); err != nil {
 		return fmt.Errorf("updating index: %w", err)
 	}
+	s.unrecorded = u.unrecorded
 	if err := u.theirs(); err != nil {
 		return fmt.Errorf("updating index: %w", err)
 	}
@@ -81,6 +82,8 @@ type updater struct {
 	known map[uuid.UUID]place
 	seen  map[uuid.UUID]place
 	added int
+	// unrecorded are our builds without a record.
+	unrecorded []place
 }
 
 // ours visits our builds.
@@ -166,6 +169,9 @@ func (u *updater) read(p place) error {
 		b, err = u.store.readResult(p, false)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
+		if p.origin == ours {
+			u.unrecorded = append(u.unrecorded, p)
+		}
 		return nil
 	}
 	r := rowOf(p, b)
