@@ -163,7 +163,7 @@ func (c *clientSession) serve(ctx context.Context, m wire.Message) error {
 	case wire.Watch:
 		return c.attended(ctx, func(ctx context.Context) error { return c.watch(ctx, m) })
 	case wire.List:
-		return c.list(m)
+		return c.list(ctx, m)
 	case wire.Export:
 		return c.export(m.What)
 	case wire.Cancel:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 
@@ -39,31 +40,52 @@ func (s *Server) snapshot(ctx context.Context) (snapshot, error) {
 	return snap, err
 }
 
+// lasting is a snapshot that may be held for as long as a client takes to be
+// answered, until done is called. It costs a pointer for each job and run: they
+// are encoded one after the other.
+func (c *clientSession) lasting(ctx context.Context) (snap snapshot, done func(), err error) {
+	const pointer = 8
+	things := 0
+	err = c.owner.look(ctx, func(st *schedule.State) {
+		things = st.Len()
+		for _, p := range st.Platforms() {
+			things += p.Queued
+		}
+	})
+	if err != nil {
+		return snap, nil, err
+	}
+	if done, err = c.replies.take(ctx, int64(things)*pointer); err != nil {
+		return snap, nil, err
+	}
+	if snap, err = c.snapshot(ctx); err != nil {
+		done()
+	}
+	return snap, done, err
+}
+
 // info answers a client of the reference.
 func (c *clientSession) info(ctx context.Context) error {
-	snap, err := c.snapshot(ctx)
+	snap, done, err := c.lasting(ctx)
 	if err != nil {
 		return err
 	}
-	var m wire.InfoReply
-	for _, e := range snap.entries {
+	defer done()
+	m := wire.InfoSource{Schedule: each(snap.entries, func(e *schedule.Entry) wire.ScheduleItem {
 		next := e.Next
 		if next.IsZero() {
 			next = wire.Never
 		}
-		m.Schedule = append(m.Schedule, wire.ScheduleItem{
-			Next: next, Period: e.Plan.Legacy(), Job: c.shownJob(e.Job, e.Job.Platform),
-		})
-	}
+		return wire.ScheduleItem{Next: next, Period: e.Plan.Legacy(), Job: c.shownJob(e.Job, e.Job.Platform)}
+	})}
 	for _, p := range snap.platforms {
 		if p.Dropped {
 			m.Dropped = append(m.Dropped, p.Name)
 		}
-		queue := wire.PlatformQueue{Platform: p.Name}
-		for _, run := range snap.queues[p.Name] {
-			queue.Jobs = append(queue.Jobs, c.shownJob(run.Job, p.Name))
-		}
-		m.Queues = append(m.Queues, queue)
+		m.Queues = append(m.Queues, wire.QueueSource{
+			Platform: p.Name,
+			Jobs:     each(snap.queues[p.Name], func(run *job.Run) wire.AnyJob { return c.shownJob(run.Job, p.Name) }),
+		})
 	}
 	for _, b := range snap.building {
 		m.Running = append(m.Running, wire.RunningJob{
@@ -82,6 +104,17 @@ func (s *Server) shownJob(j job.Job, platform string) wire.AnyJob {
 		shown.Script = wire.Blob{Data: fmt.Appendf(nil, "# the server has lost this script (content %v)\n", j.Script)}
 	}
 	return shown
+}
+
+// each yields what f makes of all in turn.
+func each[From, To any](all []From, f func(From) To) iter.Seq[To] {
+	return func(yield func(To) bool) {
+		for _, one := range all {
+			if !yield(f(one)) {
+				return
+			}
+		}
+	}
 }
 
 // legacyJob is a job as the reference knows it: an orb build, or a script. For
@@ -105,21 +138,21 @@ func (s *Server) legacyJob(j job.Job, platform string) wire.AnyJob {
 
 // status answers a client of ours.
 func (c *clientSession) status(ctx context.Context) error {
-	snap, err := c.snapshot(ctx)
+	snap, done, err := c.lasting(ctx)
 	if err != nil {
 		return err
 	}
-	var m wire.StatusReply
-	for _, e := range snap.entries {
-		m.Jobs = append(m.Jobs, wire.JobStatus{Job: e.Job, Plan: e.Plan, Next: e.Next})
-	}
+	defer done()
+	m := wire.StatusSource{Jobs: each(snap.entries, func(e *schedule.Entry) wire.JobStatus {
+		return wire.JobStatus{Job: e.Job, Plan: e.Plan, Next: e.Next}
+	})}
 	for _, b := range snap.building {
 		m.Building = append(m.Building, buildStatus(b))
 	}
 	for _, p := range snap.platforms {
-		ps := wire.PlatformStatus{Name: p.Name, Dropped: p.Dropped}
-		for _, run := range snap.queues[p.Name] {
-			ps.Queue = append(ps.Queue, *run)
+		ps := wire.PlatformSource{
+			PlatformStatus: wire.PlatformStatus{Name: p.Name, Dropped: p.Dropped},
+			Runs:           each(snap.queues[p.Name], func(run *job.Run) job.Run { return *run }),
 		}
 		for _, w := range snap.waiting[p.Name] {
 			ps.Workers = append(ps.Workers, wire.WorkerStatus{Name: w.worker, Address: w.address, Since: w.since})

@@ -118,12 +118,20 @@ func (c *clientSession) replayEnded(id uuid.UUID, from int64, show func(int64, [
 // listLimit is how many builds a list has at the most.
 const listLimit = 10_000
 
+// listed is about what a build costs in a list that is being sent.
+const listed = 1 << 10
+
 // list answers with builds that have ended, the newest first.
-func (c *clientSession) list(m wire.List) error {
+func (c *clientSession) list(ctx context.Context, m wire.List) error {
 	limit := min(m.Limit, listLimit)
 	if limit <= 0 {
 		limit = 50
 	}
+	done, err := c.replies.take(ctx, limit*listed)
+	if err != nil {
+		return err
+	}
+	defer done()
 	builds, err := c.store.List(m.Job, int(limit))
 	if err != nil {
 		return err

@@ -76,6 +76,7 @@ type Server struct {
 	outbox    *upload.Outbox // nil without Upload
 	budget    *wire.Budget
 	crowd     crowd
+	replies   replies
 	unlock    func() error
 }
 
@@ -105,6 +106,7 @@ func Open(c Config) (_ *Server, err error) {
 	s := &Server{
 		Config: c, pool: newPool(), templates: template.Dir(c.ConfigDir),
 		building: newBuildings(), budget: wire.NewBudget(frameMemory),
+		replies: newReplies(),
 	}
 	defer func() {
 		if err != nil {

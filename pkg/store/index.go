@@ -18,7 +18,7 @@ import (
 )
 
 // indexVersion is the version of the schema; an index of another one is rebuilt.
-const indexVersion = 1
+const indexVersion = 2
 
 // unhurried is for all that is asked of SQLite: a cache on the local disk answers
 // sooner than anybody gives up.

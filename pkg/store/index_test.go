@@ -163,6 +163,24 @@ func TestQueries(t *testing.T) {
 	}
 }
 
+// TestLongTexts: lists of builds stay small, the record has it all.
+func TestLongTexts(t *testing.T) {
+	s := open(t, disk.OS{}, scratch(t))
+	long := buildOf("alpha", 1)
+	long.Result = job.Failure(job.Setup, "%s", strings.Repeat("\u00e9", 100_000))
+	mustCommit(t, s, long, nil, nil)
+	list, err := s.List("alpha", 0)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("listed: %v, %v", list, err)
+	}
+	if text := list[0].Result.Text; len(text) > 1100 || !strings.HasSuffix(text, "\u00e9...") {
+		t.Errorf("listed with %d octets of text", len(text))
+	}
+	if b, err := s.Build(long.UUID); err != nil || b.Result != long.Result {
+		t.Errorf("read with %d octets of text, %v", len(b.Result.Text), err)
+	}
+}
+
 func TestResolve(t *testing.T) {
 	s := open(t, disk.OS{}, scratch(t))
 	some(t, s)

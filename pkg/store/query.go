@@ -65,8 +65,8 @@ func (s *Store) Latest(jobName, platform string) (job.Build, error) {
 }
 
 // List returns the builds of a job, of all jobs if jobName is empty, newest
-// first, no more than limit unless that is 0. They lack artifacts and notes. One
-// whose record is damaged is there as a failed one, with id and job only.
+// first, no more than limit unless that is 0. They lack artifacts and notes, and a
+// result's text is cut after 1000 octets. One whose record is damaged is there as a failed one, with id and job only.
 func (s *Store) List(jobName string, limit int) ([]job.Build, error) {
 	return s.index.newest(jobName, "", limit)
 }

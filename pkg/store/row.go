@@ -1,6 +1,7 @@
 package store
 
 import (
+	"strings"
 	"time"
 
 	"builder/pkg/job"
@@ -28,15 +29,22 @@ const (
 	insert = `INSERT OR REPLACE INTO builds (` + columns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`
 )
 
-// row is a build in the index: without artifacts and notes.
+// row is a build in the index: without artifacts and notes, its text cut.
 type row struct {
 	place   place
 	damaged bool
 	build   job.Build
 }
 
+// maxRowText is how many octets of a result's text are in the index: a list of
+// thousands of builds must fit into memory, whatever workers write there.
+const maxRowText = 1000
+
 func rowOf(p place, b job.Build) row {
 	b.Artifacts, b.Notes = nil, nil
+	if len(b.Result.Text) > maxRowText {
+		b.Result.Text = strings.ToValidUTF8(b.Result.Text[:maxRowText], "") + "..."
+	}
 	return row{place: p, build: b}
 }
 

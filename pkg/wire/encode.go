@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"time"
 
 	"builder/pkg/der"
@@ -51,32 +52,11 @@ func (m Schedule) encode(w *der.Writer) {
 }
 
 func (m InfoReply) encode(w *der.Writer) {
-	w.Sequence(func() {
-		w.Sequence(func() {
-			for _, item := range m.Schedule {
-				item.encode(w)
-			}
-		})
-		w.Sequence(func() {
-			for _, queue := range m.Queues {
-				queue.encode(w)
-			}
-		})
-		w.Sequence(func() {
-			for _, running := range m.Running {
-				w.Sequence(func() {
-					encodeTime(w, running.Started)
-					w.Octets(running.UUID[:])
-					running.Job.encode(w)
-				})
-			}
-		})
-		w.Sequence(func() {
-			for _, platform := range m.Dropped {
-				w.Text(platform)
-			}
-		})
-	})
+	source := InfoSource{Schedule: slices.Values(m.Schedule), Running: m.Running, Dropped: m.Dropped}
+	for _, queue := range m.Queues {
+		source.Queues = append(source.Queues, QueueSource{queue.Platform, slices.Values(queue.Jobs)})
+	}
+	source.encode(w)
 }
 
 func (m ScheduleOrb) encode(w *der.Writer) {
@@ -149,14 +129,7 @@ func (i ScheduleItem) encode(w *der.Writer) {
 }
 
 func (q PlatformQueue) encode(w *der.Writer) {
-	w.Sequence(func() {
-		w.Text(q.Platform)
-		w.Sequence(func() {
-			for _, j := range q.Jobs {
-				j.encode(w)
-			}
-		})
-	})
+	QueueSource{q.Platform, slices.Values(q.Jobs)}.encode(w)
 }
 
 func encodeOrb(w *der.Writer, name, opamPackage string) {

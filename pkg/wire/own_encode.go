@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"slices"
+
 	"builder/pkg/der"
 	"builder/pkg/job"
 )
@@ -50,49 +52,11 @@ func (m Accepted) encode(w *der.Writer) {
 func (Status) encode(w *der.Writer) { w.Sequence(func() {}) }
 
 func (m StatusReply) encode(w *der.Writer) {
-	w.Sequence(func() {
-		w.Sequence(func() {
-			for _, j := range m.Jobs {
-				w.Sequence(func() {
-					job.EncodeJob(w, j.Job)
-					job.EncodePlan(w, j.Plan)
-					job.EncodeTime(w, j.Next)
-				})
-			}
-		})
-		w.Sequence(func() {
-			for _, p := range m.Platforms {
-				p.encode(w)
-			}
-		})
-		w.Sequence(func() {
-			for _, b := range m.Building {
-				b.encode(w)
-			}
-		})
-	})
-}
-
-func (p PlatformStatus) encode(w *der.Writer) {
-	w.Sequence(func() {
-		w.Text(p.Name)
-		w.Bool(p.Dropped)
-		w.Sequence(func() {
-			for _, run := range p.Queue {
-				job.EncodeRun(w, run)
-			}
-		})
-		w.Sequence(func() {
-			for _, worker := range p.Workers {
-				w.Sequence(func() {
-					w.Text(worker.Name)
-					w.Text(worker.Address)
-					job.EncodeTime(w, worker.Since)
-					w.Octets(worker.Build[:])
-				})
-			}
-		})
-	})
+	source := StatusSource{Jobs: slices.Values(m.Jobs), Building: m.Building}
+	for _, p := range m.Platforms {
+		source.Platforms = append(source.Platforms, PlatformSource{p, slices.Values(p.Queue)})
+	}
+	source.encode(w)
 }
 
 func (b BuildStatus) encode(w *der.Writer) {
