@@ -228,47 +228,80 @@ func (m *meddled) Artifacts(check func(string) error) ([]sandbox.Artifact, []san
 	return artifacts, notes, err
 }
 
-// TestArtifactsChange: a file that is not what was announced can not be sent as
-// if it were. The connection ends, and the worker goes on with another.
+// changes are what somebody else may do to an artifact.
+var changes = map[string]func(file string) error{
+	"vanishes": os.Remove,
+	"shrinks":  func(file string) error { return os.Truncate(file, 1) },
+	"grows":    func(file string) error { return os.Truncate(file, 1000) },
+	"replaced": func(file string) error {
+		return errors.Join(os.Remove(file), os.WriteFile(file, []byte("12345678\n"), 0o600))
+	},
+}
+
+// TestArtifactsChange: a file that is not what was collected is left out, and
+// noted. The build and its other files are kept.
 func TestArtifactsChange(t *testing.T) {
-	for name, meddle := range map[string]func(file string) error{
-		"vanishes": os.Remove,
-		"shrinks":  func(file string) error { return os.Truncate(file, 1) },
-		"grows":    func(file string) error { return os.Truncate(file, 1000) },
-		"replaced": func(file string) error {
-			return errors.Join(os.Remove(file), os.WriteFile(file, []byte("12345678\n"), 0o600))
-		},
-	} {
+	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newScripted(t, false)
-			w := work(t, s, func(c *worker.Config) {
+			work(t, s, func(c *worker.Config) {
 				c.Sandbox = meddling{Sandbox: c.Sandbox, meddle: func(dir string) {
-					if err := meddle(filepath.Join(dir, "file")); err != nil {
+					if err := change(filepath.Join(dir, "file")); err != nil {
 						t.Error(err)
 					}
 				}}
 			})
 			c := s.accept()
-			c.start("pwd; echo content > file")
-			m := c.receive(wire.KindLines)
-			for m.Kind() == wire.KindLines {
-				var err error
-				if m, err = c.Receive(t.Context(), wire.KindLines, wire.KindFinish); err != nil {
-					break
+			id := c.start("pwd; echo content > file; echo x > other")
+			e := c.finish(id)
+			c.send(wire.Stored{UUID: id})
+			if diff := cmp.Diff(map[string]string{"other": "x\n"}, e.files); diff != "" || !e.result.Success() {
+				t.Errorf("%v, artifacts (-want +got):\n%s", e.result, diff)
+			}
+			if len(e.notes) != 1 || !strings.HasPrefix(e.notes[0], "file: left out: ") {
+				t.Errorf("notes %q", e.notes)
+			}
+			c.receive(wire.KindJobRequested)
+		})
+	}
+}
+
+// TestArtifactsChangeLate: the size of a file was announced. One that vanishes is
+// sent all the same while there are few. One with another size can not be sent as
+// if it were whole: the connection ends, and the worker goes on with another.
+func TestArtifactsChangeLate(t *testing.T) {
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScripted(t, false)
+			w := work(t, s)
+			c := s.accept()
+			id := c.start("pwd; truncate -s 32M before; echo content > file")
+			dir := string(c.receive(wire.KindLines).(wire.Lines).Lines[0].Data)
+			in := c.receive(wire.KindFinish).(*wire.Incoming)
+			file, err := in.Files.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := change(filepath.Join(dir, "file")); err != nil {
+				t.Fatal(err)
+			}
+			for err == nil {
+				if _, err = io.Copy(io.Discard, file.Data); err == nil {
+					file, err = in.Files.Next()
 				}
 			}
-			if in, ok := m.(*wire.Incoming); ok {
-				file, err := in.Files.Next()
-				if err == nil {
-					_, err = io.ReadAll(file.Data)
+			if name == "vanishes" || name == "replaced" {
+				if !errors.Is(err, io.EOF) {
+					t.Fatalf("receiving: %v", err)
 				}
-				if err == nil {
-					_, err = in.Files.Next()
-				}
-				if err == nil || errors.Is(err, io.EOF) {
-					t.Errorf("the artifact came as a whole: %v", err)
-				}
+				c.send(wire.Stored{UUID: id})
+				c.receive(wire.KindJobRequested)
+				return
+			}
+			if errors.Is(err, io.EOF) {
+				t.Error("the artifact came as a whole")
 			}
 			s.accept()
 			if !strings.Contains(w.log.String(), "sending finish") {

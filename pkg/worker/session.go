@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"builder/pkg/job"
@@ -122,18 +121,13 @@ func resultOf(exit sandbox.Exit, err, cause error) (job.Result, error) {
 // finish sends the build's end. The artifacts are read while they are sent.
 func (s *session) finish(a assignment, e end) error {
 	s.log.Info().Stringer("result", e.result).Int("artifacts", len(e.artifacts)).Msg("build ended")
-	files := make([]wire.File, len(e.artifacts))
-	for i, artifact := range e.artifacts {
-		files[i] = wire.File{
-			Path: artifact.Path, Mode: uint32(artifact.Mode),
-			Data: wire.Blob{Size: artifact.Size, Open: func() (io.ReadCloser, error) { return artifact.Open() }},
-		}
-	}
+	d := deliver(e.artifacts)
+	defer d.Close()
 	if !s.link.own {
-		return s.link.finish(a.id, wire.JobFinished{UUID: a.id, Result: e.result.Legacy(), Files: files})
+		return s.link.finish(a.id, wire.JobFinished{UUID: a.id, Result: e.result.Legacy(), Files: d.files})
 	}
 	return s.link.finish(a.id, wire.Finish{
-		UUID: a.id, Result: e.result, Duration: e.duration, Notes: noteTexts(e.notes), Files: files,
+		UUID: a.id, Result: e.result, Duration: e.duration, Notes: noteTexts(append(d.notes, e.notes...)), Files: d.files,
 	})
 }
 
