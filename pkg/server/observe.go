@@ -23,7 +23,7 @@ func (c *clientSession) observe(ctx context.Context, m wire.Observe) error {
 		return c.send(wire.Output{UUID: m.UUID, Data: line.Data, Delta: line.Delta, Stamped: true})
 	}
 	shown := target{wire.BuildStatus{UUID: m.UUID}, c.building.get(m.UUID)}
-	ended, err := c.replay(ctx, shown, 0, false, func(_ int64, lines []job.Line) error {
+	err := c.replay(ctx, shown, 0, false, func(_ int64, lines []job.Line) error {
 		for _, many := range lines {
 			for line := range many.Each() {
 				if err := show(line); err != nil {
@@ -36,15 +36,19 @@ func (c *clientSession) observe(ctx context.Context, m wire.Observe) error {
 	if err != nil {
 		return err
 	}
+	ended, done, err := c.outcome(ctx, shown)
+	if err != nil {
+		return err
+	}
+	defer done()
 	return show(job.Line{Delta: ended.Finished.Sub(ended.Started), Data: []byte(ended.Result.String())})
 }
 
-// replay shows a build's console from a line on, to its end, and returns its
-// record. show is given the number of the first line; with partial also the
+// replay shows a build's console from a line on, to the build's end. show is given the number of the first line; with partial also the
 // line that is being printed, flagged, in a call of its own or behind others.
 func (c *clientSession) replay(
 	ctx context.Context, t target, from int64, partial bool, show func(int64, []job.Line) error,
-) (job.Build, error) {
+) error {
 	l := t.live
 	if l == nil {
 		return c.replayEnded(t.UUID, from, show)
@@ -52,19 +56,45 @@ func (c *clientSession) replay(
 	select {
 	case <-l.begun:
 	case <-ctx.Done():
-		return job.Build{}, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	if l.console != nil {
 		if err := follow(ctx, l, from, partial, show); err != nil {
-			return job.Build{}, err
+			return err
 		}
 	}
 	select {
 	case <-l.ended:
-		return l.build, nil
+		return nil
 	case <-ctx.Done():
-		return job.Build{}, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
+}
+
+// recorded is about how often a record is in memory while it is sent: as it was
+// read, decoded, and encoded.
+const recorded = 4
+
+// outcome is the record of a build that has ended, which may be held until done is
+// called: the names of a hundred thousand artifacts are much for a slow client.
+func (c *clientSession) outcome(ctx context.Context, t target) (build job.Build, done func(), err error) {
+	size, err := c.store.RecordSize(t.UUID)
+	switch {
+	case err != nil && t.live != nil:
+		size = 0 // the journal alone tells of it
+	case err != nil:
+		return build, nil, err
+	}
+	if done, err = c.replies.take(ctx, size*recorded); err != nil {
+		return build, nil, err
+	}
+	if t.live != nil {
+		return t.live.build, done, nil
+	}
+	if build, err = c.store.Build(t.UUID); err != nil {
+		done()
+	}
+	return build, done, err
 }
 
 // follow shows a live console to its end.
@@ -97,22 +127,18 @@ func follow(ctx context.Context, l *live, from int64, partial bool, show func(in
 }
 
 // replayEnded shows the console of a build that has ended.
-func (c *clientSession) replayEnded(id uuid.UUID, from int64, show func(int64, []job.Line) error) (job.Build, error) {
-	build, err := c.store.Build(id)
-	if err != nil {
-		return build, err
-	}
+func (c *clientSession) replayEnded(id uuid.UUID, from int64, show func(int64, []job.Line) error) error {
 	next := max(0, from)
 	for lines, err := range c.store.Lines(id, from) {
 		if err != nil {
-			return build, err
+			return err
 		}
 		if err := show(next, lines); err != nil {
-			return build, err
+			return err
 		}
 		next += job.CountLines(lines)
 	}
-	return build, nil
+	return nil
 }
 
 // listLimit is how many builds a list has at the most.

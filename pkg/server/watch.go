@@ -35,11 +35,10 @@ func (c *clientSession) watch(ctx context.Context, m wire.Watch) error {
 		if err != nil {
 			return err
 		}
-		ended, err := c.show(ctx, t, m.From)
-		if err != nil {
+		if err := c.show(ctx, t, m.From); err != nil {
 			return err
 		}
-		return c.send(wire.Ended{Build: ended, Final: true})
+		return c.end(ctx, t, true)
 	}
 	w := watcher{clientSession: c, run: m.Run, job: m.Job, seen: map[uuid.UUID]bool{}}
 	for from := m.From; ; from = 0 {
@@ -47,28 +46,37 @@ func (c *clientSession) watch(ctx context.Context, m wire.Watch) error {
 		if err != nil {
 			return err
 		}
-		ended, err := c.show(ctx, t, from)
-		if err != nil {
+		if err := c.show(ctx, t, from); err != nil {
 			return err
 		}
 		again, err := w.goesOn(ctx, t)
 		if err != nil {
 			return err
 		}
-		if err := c.send(wire.Ended{Build: ended, Final: !again}); err != nil || !again {
+		if err := c.end(ctx, t, !again); err != nil || !again {
 			return err
 		}
 	}
 }
 
 // show names a build and shows its console to its end.
-func (c *clientSession) show(ctx context.Context, t target, from int64) (job.Build, error) {
+func (c *clientSession) show(ctx context.Context, t target, from int64) error {
 	if err := c.send(wire.Watching{Build: t.BuildStatus}); err != nil {
-		return job.Build{}, err
+		return err
 	}
 	return c.replay(ctx, t, from, true, func(from int64, lines []job.Line) error {
 		return c.send(wire.Lines{UUID: t.UUID, From: from, Lines: lines})
 	})
+}
+
+// end shows how a build has ended.
+func (c *clientSession) end(ctx context.Context, t target, final bool) error {
+	build, done, err := c.outcome(ctx, t)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return c.send(wire.Ended{Build: build, Final: final})
 }
 
 // find tells which build a client wants to watch.
