@@ -1,6 +1,9 @@
 package server_test
 
 import (
+	"context"
+	"strings"
+	"sync"
 	"testing"
 
 	"builder/pkg/job"
@@ -18,29 +21,32 @@ func (r *running) polite() *peer {
 	return p
 }
 
-// TestGiveWay: where there are as many connections as may be, the client that has
-// been idle longest gives way to a newcomer, and is told. Who waits for something
-// stays.
+// TestGiveWay: where there are as many connections as may be, clients that are
+// idle give way to newcomers, and are told. Who waits for something stays.
 func TestGiveWay(t *testing.T) {
 	r := start(t, func(c *server.Config) { c.Sessions = 5 })
-	run := r.schedule("one", "other", "x").Runs[0] // by a client that is the first to be idle
 	worker := r.requested(wire.OwnVersion, "p")
+	idle := []*peer{r.polite()}
+	idle[0].send(wire.Define{Job: job.Job{Name: "one", Platform: "other"}, Script: []byte("x")})
+	run := idle[0].receive(wire.KindAccepted).(wire.Accepted).Runs[0]
+	idle[0].receive(wire.KindSuccess)
 	watcher := r.dial(wire.Client, wire.OwnVersion)
 	watcher.send(wire.Watch{Run: run.ID, Job: "one"})
-	idle := []*peer{r.polite(), r.polite()}
-	for range 4 {
+	for range 5 {
 		idle = append(idle, r.polite())
 	}
-	if _, err := r.client().Status(t.Context()); err == nil {
-		t.Error("the client that was idle first did not give way")
+	last := r.polite()
+	told, stop := context.WithCancel(t.Context())
+	failures := make(chan string, len(idle))
+	var listening sync.WaitGroup
+	for _, p := range idle {
+		listening.Go(func() {
+			if m, err := p.Receive(told, wire.KindFailure); err == nil {
+				failures <- m.(wire.Failure).Text
+			}
+		})
 	}
-	for i, p := range idle[:3] {
-		if m, ok := p.receive(wire.KindFailure).(wire.Failure); !ok || m.Text == "" {
-			t.Errorf("idle client %d is told %+v", i, m)
-		}
-		p.gone()
-	}
-	last := idle[len(idle)-1]
+	wait(t, "four of seven give way", func() bool { return len(failures) >= 4 })
 	last.send(wire.Define{Job: job.Job{Name: "two", Platform: "p"}, Script: []byte("x")})
 	last.receive(wire.KindAccepted)
 	if got := worker.begin().Build.Job; got != "two" {
@@ -50,4 +56,14 @@ func TestGiveWay(t *testing.T) {
 	last.send(wire.Cancel{What: "one"})
 	last.receive(wire.KindSuccess)
 	watcher.receive(wire.KindFailure) // its run was cancelled
+	stop()
+	listening.Wait()
+	if len(failures) != 4 {
+		t.Errorf("%d gave way", len(failures))
+	}
+	for range len(failures) {
+		if text := <-failures; !strings.Contains(text, "connect again") {
+			t.Errorf("told %q", text)
+		}
+	}
 }
