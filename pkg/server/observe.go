@@ -71,25 +71,27 @@ func (c *clientSession) replay(
 	}
 }
 
-// recorded is about how often a record is in memory while it is sent: as it was
-// read, decoded, and encoded.
-const recorded = 4
+const (
+	// recorded is about how often a record is in memory while it is sent: as it was
+	// read, decoded, and encoded.
+	recorded = 4
+	// encoded is about what an artifact costs in a record that is being encoded.
+	encoded = 256
+)
 
 // outcome is the record of a build that has ended, which may be held until done is
 // called: the names of a hundred thousand artifacts are much for a slow client.
 func (c *clientSession) outcome(ctx context.Context, t target) (build job.Build, done func(), err error) {
+	if t.live != nil {
+		done, err = c.replies.take(ctx, int64(len(t.live.build.Artifacts))*encoded)
+		return t.live.build, done, err
+	}
 	size, err := c.store.RecordSize(t.UUID)
-	switch {
-	case err != nil && t.live != nil:
-		size = 0 // the journal alone tells of it
-	case err != nil:
+	if err != nil {
 		return build, nil, err
 	}
 	if done, err = c.replies.take(ctx, size*recorded); err != nil {
 		return build, nil, err
-	}
-	if t.live != nil {
-		return t.live.build, done, nil
 	}
 	if build, err = c.store.Build(t.UUID); err != nil {
 		done()
