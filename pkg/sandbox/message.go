@@ -53,6 +53,19 @@ type reply struct {
 	Left     uint32
 }
 
+// send writes the reply to the socket fd. When the worker is gone, that is for
+// the next receive to find out.
+func (r reply) send(fd int) error {
+	data, err := binary.Append(nil, binary.NativeEndian, r)
+	if err != nil {
+		return err
+	}
+	if _, err = unix.Write(fd, data); errors.Is(err, unix.EPIPE) {
+		return nil
+	}
+	return err
+}
+
 // send writes a request to the socket of a supervisor.
 func (r request) send(conn *net.UnixConn) error {
 	var body []byte
@@ -66,16 +79,16 @@ func (r request) send(conn *net.UnixConn) error {
 	if len(body) > maxRequest {
 		return fmt.Errorf("sending request: %d octets, %d are allowed: %w", len(body), maxRequest, syscall.E2BIG)
 	}
-	header := binary.NativeEndian.AppendUint32(nil, uint32(len(body)))
-	header = append(header, r.kind)
+	message := binary.NativeEndian.AppendUint32(make([]byte, 0, headerSize+len(body)), uint32(len(body)))
+	message = append(append(message, r.kind), body...)
 	var rights []byte
 	if r.kind == kindRun {
 		rights = unix.UnixRights(r.console)
 	}
-	if _, _, err := conn.WriteMsgUnix(header, rights, nil); err != nil {
-		return err
+	n, _, err := conn.WriteMsgUnix(message, rights, nil)
+	if err == nil && n < len(message) {
+		_, err = conn.Write(message[n:])
 	}
-	_, err := conn.Write(body)
 	return err
 }
 

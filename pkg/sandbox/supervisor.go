@@ -1,8 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -54,68 +52,52 @@ func Supervise() error {
 	}
 	unix.Umask(0o022)
 
-	s := supervisor{
-		requests: make(chan request),
-		children: make(chan os.Signal, 1),
-	}
-	signal.Notify(s.children, unix.SIGCHLD)
 	// A service manager may signal every process of the worker's unit. The worker
 	// decides what becomes of the build. (Ignoring them would be inherited.)
 	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 
-	var failure error
-	go func() {
-		defer close(s.requests)
-		failure = s.receive()
-	}()
-	for r := range s.requests {
-		if r.kind != kindRun {
+	events, err := newEvents()
+	if err != nil {
+		return fmt.Errorf("waiting for events: %w", err)
+	}
+	s := supervisor{events: events}
+	for {
+		r, err := receive(controlFD)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case r.kind != kindRun:
 			continue // a stop that crossed the reply on its way
 		}
-		if err := s.reply(s.run(r)); err != nil {
+		if err := s.run(r).send(controlFD); err != nil {
 			return fmt.Errorf("replying to the worker: %w", err)
 		}
 	}
-	return failure
 }
 
-// supervisor is the state of a supervisor process. A build goes through
+// supervisor is the state of a supervisor process. One thread does all: it waits
+// for whatever happens next, and looks what it was. A build goes through
 //
 //	running ──▸ stopping ──▸ killing ──▸ over
 //	   └───────────────────────▴
 //
 // and it is over when no child is left: the children of a dead process become
 // children of the supervisor, so none left means that the tree is empty.
-type supervisor struct {
-	requests chan request   // closed when the worker is gone
-	children chan os.Signal // SIGCHLD
-}
+type supervisor struct{ events *events }
 
-// receive passes on requests until the worker is gone.
-func (s *supervisor) receive() error {
-	for {
-		r, err := receive(controlFD)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		s.requests <- r
-	}
-}
+type stage int
 
-func (s *supervisor) reply(r reply) error {
-	var b bytes.Buffer
-	if err := binary.Write(&b, binary.NativeEndian, r); err != nil {
-		return err
-	}
-	_, err := unix.Write(controlFD, b.Bytes())
-	if errors.Is(err, unix.EPIPE) {
-		return nil // the worker is gone, which the next receive finds out
-	}
-	return err
-}
+const (
+	running stage = iota
+	stopping
+	killing
+)
+
+// reapPause is how long a dead process that is not the script may wait to be
+// collected while the build runs.
+const reapPause = time.Second
 
 // run is one build, from fork to the last of its processes.
 func (s *supervisor) run(r request) reply {
@@ -124,7 +106,7 @@ func (s *supervisor) run(r request) reply {
 		Dir:   r.dir,
 		Env:   r.env,
 		Files: []uintptr{0, uintptr(r.console), uintptr(r.console)},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+		Sys:   s.events.attributes(),
 	})
 	unix.Close(r.console) //nolint:errcheck // our copy of a pipe's write end; nothing is lost
 	if err != nil {
@@ -136,52 +118,54 @@ func (s *supervisor) run(r request) reply {
 // watch waits until nothing is left of the build whose script is pid.
 func (s *supervisor) watch(pid int, start time.Time) reply {
 	var (
-		result   reply
-		requests = s.requests
-		stopping bool
-		killing  time.Time                  // when it began
-		timer    = time.NewTimer(time.Hour) // ends the grace period; paces the killing
-		pause    = 5 * time.Millisecond
+		result reply
+		now    = running
+		limit  time.Time // of what is now, if it has one
+		wait   = reapPause
+		pause  = time.Millisecond // between two looks while killing
 	)
-	timer.Stop()
-	defer timer.Stop()
-	kill := func() {
-		if killing.IsZero() {
-			killing = time.Now()
-			timer.Reset(0)
+	enter := func(next stage, most time.Duration) {
+		if now < next {
+			now, limit = next, time.Now().Add(most)
 		}
 	}
 	for {
-		select {
-		case <-s.children:
-			ended, left := reap(pid, &result)
-			if ended {
-				result.Duration = int64(time.Since(start))
-			}
-			if !left {
-				return result
-			}
-			if ended && !stopping {
-				kill()
-			}
-		case r, open := <-requests:
-			if !open {
-				requests = nil
-				kill()
-			} else if r.kind == kindStop && !stopping && killing.IsZero() {
-				stopping = true
+		word := s.events.wait(wait)
+		ended, left := reap(pid, &result)
+		if ended {
+			result.Duration = int64(time.Since(start))
+			s.events.scriptEnded()
+		}
+		if !left {
+			return result // if there was a word, the next receive gets it
+		}
+		if ended && now == running {
+			enter(killing, killLimit)
+		}
+		if word {
+			switch r, err := receive(controlFD); {
+			case err != nil: // the worker is gone
+				s.events.ignoreWorker()
+				enter(killing, killLimit)
+			case r.kind == kindStop && now == running:
+				enter(stopping, r.grace)
 				signalTree(unix.SIGTERM)
-				timer.Reset(r.grace)
 			}
-		case <-timer.C:
-			kill()
-			if left := killTree(); time.Since(killing) > killLimit {
-				result.Left = uint32(max(left, 1))
+		}
+		if now == stopping && !time.Now().Before(limit) {
+			enter(killing, killLimit)
+		}
+		switch now {
+		case running:
+		case stopping:
+			wait = min(reapPause, time.Until(limit))
+		case killing:
+			if found := killTree(); time.Now().After(limit) {
+				result.Left = uint32(max(found, 1))
 				return result
 			}
 			// What was not seen, or not yet dead: look again, ever less often.
-			timer.Reset(pause)
-			pause = min(2*pause, 200*time.Millisecond)
+			wait, pause = pause, min(2*pause, 200*time.Millisecond)
 		}
 	}
 }
