@@ -73,6 +73,12 @@ func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
 
 // Artifacts implements [Place].
 func (p *place) Artifacts(check func(name string) error) ([]Artifact, []Note, error) {
+	if p.out == nil && !p.empty {
+		p.empty = unix.Rmdir(p.output()) == nil // one call, the most frequent case
+	}
+	if p.empty {
+		return nil, nil, nil
+	}
 	root, err := p.openOutput()
 	if err != nil {
 		return nil, []Note{{Path: ".", Text: "unreadable output directory: " + reason(err)}}, nil

@@ -51,6 +51,20 @@ func collect(t *testing.T, place sandbox.Place, check func(string) error) ([]fil
 	return files, notes
 }
 
+// TestArtifactsOfNothing asks twice: nothing is no error, and stays nothing.
+func TestArtifactsOfNothing(t *testing.T) {
+	place := prepare(t, newPlain(t), sandbox.Spec{Script: []byte("exit 0")})
+	if _, _, err := runIn(t.Context(), place); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		artifacts, notes, err := place.Artifacts(nil)
+		if err != nil || len(artifacts) > 0 || len(notes) > 0 {
+			t.Errorf("artifacts %v, notes %v, error %v", artifacts, notes, err)
+		}
+	}
+}
+
 func TestArtifacts(t *testing.T) {
 	long := strings.Repeat("d", 200)
 	tests := []struct {

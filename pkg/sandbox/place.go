@@ -24,6 +24,7 @@ type place struct {
 	spec    Spec
 	env     []string
 	out     *os.Root // opened by Artifacts, closed by Destroy
+	empty   bool     // Artifacts found the output directory empty, and removed it
 	ran     bool
 }
 
@@ -103,26 +104,19 @@ func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
 // await waits for the supervisor's reply, and tells it when ctx ends. A
 // supervisor that does not answer in time is an error like one that died.
 func (p *place) await(ctx context.Context, h *handle, exit *Exit) (reply, error) {
-	type answer struct {
-		reply reply
-		err   error
+	stopped := make(chan struct{})
+	unstop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		h.conn.SetReadDeadline(time.Now().Add(p.spec.Grace + answerLimit)) //nolint:errcheck // only a closed socket has none
+		h.stop(p.spec.Grace)
+	})
+	r, err := h.reply()
+	if !unstop() {
+		<-stopped
+		exit.Cause = context.Cause(ctx)
+		h.conn.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
 	}
-	answers := make(chan answer, 1)
-	go func() {
-		r, err := h.reply()
-		answers <- answer{r, err}
-	}()
-	select {
-	case a := <-answers:
-		return a.reply, a.err
-	case <-ctx.Done():
-	}
-	exit.Cause = context.Cause(ctx)
-	h.conn.SetReadDeadline(time.Now().Add(p.spec.Grace + answerLimit)) //nolint:errcheck // only a closed socket has none
-	h.stop(p.spec.Grace)
-	a := <-answers
-	h.conn.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
-	return a.reply, a.err
+	return r, err
 }
 
 // release gives back the supervisor of a build that is over, unless it still has
@@ -159,8 +153,10 @@ func (p *place) Destroy() error {
 	if p.out != nil {
 		shut(p.out)
 	}
-	if err := remove(p.dir); err != nil {
-		return fmt.Errorf("destroying place: %w", err)
+	if !removeBare(p) {
+		if err := remove(p.dir); err != nil {
+			return fmt.Errorf("destroying place: %w", err)
+		}
 	}
 	p.sandbox.forget(filepath.Base(p.dir))
 	p.sandbox.stock()

@@ -7,7 +7,19 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
+
+// removeBare removes a place in which the build has left nothing, with one call
+// for each name. It reports whether all is gone; if not, remove has to do it.
+func removeBare(p *place) bool {
+	unix.Unlink(p.script()) //nolint:errcheck // the last call tells
+	for _, dir := range []string{p.output(), p.home(), p.temp()} {
+		unix.Rmdir(dir) //nolint:errcheck // as above
+	}
+	return unix.Rmdir(p.dir) == nil
+}
 
 // remove removes a directory that a build could do anything to, but that nothing
 // uses any more. Symbolic links are removed, not followed.
