@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -77,6 +78,9 @@ The same again: kill the one that runs, exit.`,
 }
 
 func run(ctx context.Context, platform string, o options) (err error) {
+	// One build at a time: whatever is done for it waits for something else that
+	// is done for it, and waking threads for that costs more than it brings.
+	runtime.GOMAXPROCS(1)
 	log, err := program.Logger(os.Stderr, o.logLevel)
 	if err != nil {
 		return err
