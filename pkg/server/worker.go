@@ -78,8 +78,7 @@ func (w *workerSession) request(ctx context.Context) (platform string, err error
 	if err != nil {
 		return "", err
 	}
-	platform = m.(wire.JobRequested).Platform
-	return platform, w.seen(ctx, platform)
+	return m.(wire.JobRequested).Platform, nil
 }
 
 // await lets the worker wait until it is given a build. The connection is read
@@ -89,7 +88,7 @@ func (w *workerSession) await(ctx context.Context, platform string) (*schedule.B
 	waiting, wake := context.WithCancel(ctx)
 	defer wake()
 	me := &waiter{platform: platform, worker: w.name, address: w.address, since: w.since, wake: wake, gone: w.gone}
-	if err := w.owner.look(ctx, func(*schedule.State) { w.pool.add(me) }); err != nil {
+	if err := w.join(ctx, me); err != nil {
 		return nil, err
 	}
 	_, err := w.conn.Receive(waiting) // nothing may come: it returns when woken, or when the worker went
@@ -112,6 +111,25 @@ func (w *workerSession) await(ctx context.Context, platform string) (*schedule.B
 type dismissal struct{ error }
 
 func (d dismissal) Unwrap() error { return d.error }
+
+// join adds the worker to the pool. The owner is asked once if the platform is
+// known, as it nearly always is.
+func (w *workerSession) join(ctx context.Context, me *waiter) error {
+	known := false
+	err := w.owner.look(ctx, func(st *schedule.State) {
+		if _, fresh, err := st.Seen(me.platform); err == nil && !fresh {
+			known = true
+			w.pool.add(me)
+		}
+	})
+	if err != nil || known {
+		return err
+	}
+	if err := w.seen(ctx, me.platform); err != nil {
+		return err
+	}
+	return w.owner.look(ctx, func(*schedule.State) { w.pool.add(me) })
+}
 
 // seen makes the worker's platform known. A worker of a dropped platform, or
 // one with a name that is not allowed, is told so if its protocol has words for
