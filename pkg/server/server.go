@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -29,6 +30,7 @@ import (
 	"builder/pkg/upload"
 	"builder/pkg/wire"
 
+	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 )
@@ -133,9 +135,6 @@ func (s *Server) open() error {
 		return err
 	}
 	s.unlock = unlock
-	if s.store, err = store.Open(s.Files, s.Dir, s.Log); err != nil {
-		return err
-	}
 	stateDir := filepath.Join(own, "state")
 	if err := checkState(stateDir, filepath.Join(own, "builds")); err != nil {
 		return err
@@ -155,6 +154,10 @@ func (s *Server) open() error {
 	s.owner = &owner{
 		log: s.Log, journal: j, state: state, pool: s.pool, requests: make(chan *request, turnSize),
 		platforms: s.platformsOf, handedOut: s.building.begin, stopped: make(chan struct{}),
+	}
+	running := func(id uuid.UUID) bool { return state.Building(id) != nil }
+	if s.store, err = store.Open(s.Files, s.Dir, running, s.Log); err != nil {
+		return err
 	}
 	if s.Upload != "" {
 		if s.outbox, err = upload.New(s.Upload, uploads{s}, s.Log); err != nil {
@@ -213,7 +216,10 @@ func checkState(stateDir, builds string) error {
 		return err
 	}
 	entries, err := os.ReadDir(builds)
-	if err != nil || len(entries) == 0 {
+	if errors.Is(err, fs.ErrNotExist) || len(entries) == 0 && err == nil {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	return fmt.Errorf("%s has no journal, but %s has builds: the schedule was lost; restore %s from a backup, or move %s away to begin with an empty one",

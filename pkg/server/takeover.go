@@ -14,6 +14,7 @@ import (
 	"builder/pkg/job"
 	"builder/pkg/journal"
 	"builder/pkg/schedule"
+	"builder/pkg/store"
 	"builder/pkg/wire"
 )
 
@@ -73,9 +74,14 @@ func writeEvents(files disk.FS, dir string, events []schedule.Event) error {
 	return j.Close()
 }
 
-// readReference reads a state file; its scripts go into the content store.
-func (s *Server) readReference(file string) (schedule.Reference, error) {
-	var ref schedule.Reference
+// readReference reads a state file; its scripts go into the content store, which
+// is the server's own only when a journal can tell which builds run.
+func (s *Server) readReference(file string) (ref schedule.Reference, err error) {
+	scripts, err := store.Open(s.Files, s.Dir, nil, s.Log)
+	if err != nil {
+		return ref, err
+	}
+	defer func() { err = errors.Join(err, scripts.Close()) }()
 	in, err := os.Open(file)
 	if err != nil {
 		return ref, err
@@ -88,7 +94,7 @@ func (s *Server) readReference(file string) (schedule.Reference, error) {
 	err = wire.ReadState(in, info.Size(), func(item wire.StateItem) error {
 		switch {
 		case item.Schedule != nil:
-			j, err := s.takeJob(item.Schedule.Job)
+			j, err := takeJob(scripts, item.Schedule.Job)
 			ref.Entries = append(ref.Entries, schedule.Entry{
 				Job: j, Plan: job.Plan{Period: item.Schedule.Period}, Next: item.Schedule.Next,
 			})
@@ -96,7 +102,7 @@ func (s *Server) readReference(file string) (schedule.Reference, error) {
 		case item.Queue != nil:
 			queue := schedule.ReferenceQueue{Platform: item.Queue.Platform}
 			for _, queued := range item.Queue.Jobs {
-				j, err := s.takeJob(queued)
+				j, err := takeJob(scripts, queued)
 				if err != nil {
 					return err
 				}
@@ -113,11 +119,11 @@ func (s *Server) readReference(file string) (schedule.Reference, error) {
 	return ref, err
 }
 
-func (s *Server) takeJob(j wire.AnyJob) (job.Job, error) {
+func takeJob(scripts *store.Store, j wire.AnyJob) (job.Job, error) {
 	if j.OrbPackage != nil {
 		return job.OrbBuild(j.Name, *j.OrbPackage), nil
 	}
-	script, err := s.store.Put(bytes.NewReader(j.Script.Data))
+	script, err := scripts.Put(bytes.NewReader(j.Script.Data))
 	return job.Job{Name: j.Name, Platform: j.Platform, Script: script}, err
 }
 

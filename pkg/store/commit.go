@@ -19,10 +19,10 @@ import (
 // of it is durable then, and found by all methods of the Store. b must have the
 // job and the id that the draft was begun with.
 //
-// After an error there is no record, unless the error came from the very last
-// sync. The draft is still open: Commit may be called again, which helps when the
-// disk was full, but not when a sync failed: then the error comes again, since
-// nobody knows what is on disk, and what remains is Abandon.
+// After an error the draft is still open: Commit may be called again, which helps
+// when the disk was full, but not when a sync failed: then the error comes again,
+// since nobody knows what is on disk, and what remains is Abandon. Until then
+// there may be a record.
 func (d *Draft) Commit(b job.Build) (job.Build, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -50,18 +50,12 @@ func (d *Draft) commit(b job.Build) (job.Build, error) {
 	if err != nil {
 		return job.Build{}, err
 	}
-	name := filepath.Join(d.dir, recordFile)
-	if err := d.sync(name+".tmp", data); err != nil {
-		d.store.fsys.Remove(name + ".tmp") //nolint:errcheck // the first error is the one to report; a leftover is overwritten
+	// A record may name contents only when they are there to stay.
+	if err := d.syncContents(); err != nil {
 		return job.Build{}, err
 	}
-	// Everything that the record names is durable: now it may get its name. From
-	// here on, whatever is returned, it may have it.
-	d.renamed = true
-	if err := d.store.fsys.Rename(name+".tmp", name); err != nil {
-		return job.Build{}, err
-	}
-	if err := d.store.fsys.SyncDir(d.dir); err != nil {
+	d.written = true // or not, whatever is returned from here on
+	if err := d.syncRecord(data); err != nil {
 		return job.Build{}, err
 	}
 	d.ended = true
@@ -72,27 +66,26 @@ func (d *Draft) commit(b job.Build) (job.Build, error) {
 	return b, nil
 }
 
-// sync makes everything durable: console, contents, the names of both and of the
-// build's directory, and the record under its temporary name. It is one barrier:
-// all syncs that need not wait for another run at once.
-func (d *Draft) sync(recordName string, data []byte) error {
-	var group errgroup.Group
-	group.Go(func() error { return d.console.Sync() })
-	group.Go(func() error { return d.store.dirs.sync(d.pending) })
-	group.Go(d.syncContents)
-	group.Go(func() error {
-		f, err := d.store.fsys.OpenFile(recordName, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-		if err != nil {
-			return err
-		}
-		in := incoming{file: f}
-		if _, err := f.Write(data); err != nil {
-			f.Close()
-			return err
-		}
-		return in.sync()
-	})
-	return group.Wait()
+// syncRecord writes the record and makes it, the console, the names of both and
+// that of the build's directory durable. It is one barrier, all syncs run at once:
+// a power cut may leave any part of this, which Recorded finds out.
+func (d *Draft) syncRecord(data []byte) error {
+	f, err := d.store.fsys.OpenFile(filepath.Join(d.dir, recordFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		var group errgroup.Group
+		group.Go(d.console.Sync)
+		group.Go(func() error { return d.store.dirs.sync(d.pending) })
+		group.Go(func() error { return f.Sync() })
+		err = group.Wait()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // syncContents moves the contents to their places once their data is durable.
@@ -124,7 +117,7 @@ func (d *Draft) Abandon() error {
 		d.store.discard(in)
 	}
 	err := d.console.Close()
-	if d.renamed {
+	if d.written {
 		err = errors.Join(err, d.withdraw())
 	}
 	if err != nil {
@@ -146,7 +139,7 @@ func (d *Draft) Discard() error {
 	return nil
 }
 
-// withdraw takes back a record that Commit has named but not acknowledged.
+// withdraw takes back a record that Commit has written but not acknowledged.
 func (d *Draft) withdraw() error {
 	err := d.store.fsys.Remove(filepath.Join(d.dir, recordFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

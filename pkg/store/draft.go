@@ -47,7 +47,7 @@ type Draft struct {
 	paths     map[string]bool
 	notes     []string
 	unnoted   int  // notes that were too many
-	renamed   bool // the record may have its name
+	written   bool // there may be a record
 	ended     bool
 }
 

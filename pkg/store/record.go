@@ -100,26 +100,41 @@ func (s *Store) readFile(name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// readDurable is readRecord for a record that somebody else may have left there
-// just before the last sync of Commit: nothing may be told of it before that.
-func (s *Store) readDurable(dir string) (record, error) {
-	r, err := s.readRecord(dir)
+// Recorded looks for the record of a build whose end nobody else knows of, since
+// the server died before it could note it. When that is found, and the console is
+// all there, the build is durable then and is listed; anything else is what a
+// commit that did not come to its end has left, and no record. There must be no
+// draft of that build.
+func (s *Store) Recorded(jobName string, id uuid.UUID) (job.Build, bool, error) {
+	p := place{ours, directoryName(jobName), id}
+	r, err := s.readRecord(s.dir(p))
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrDamaged):
+		return job.Build{}, false, nil
+	case err != nil:
+		return job.Build{}, false, err
+	}
+	d, err := s.Resume(jobName, id)
 	if err != nil {
-		return record{}, err
+		return job.Build{}, false, err
 	}
-	if err := s.fsys.SyncDir(dir); err != nil {
-		return record{}, fmt.Errorf("syncing record: %w", err)
+	whole := d.console.Lines() == r.lines && d.console.Size() == r.text
+	if whole {
+		err = d.syncFound()
 	}
-	return r, nil
+	if err = errors.Join(err, d.Abandon()); err != nil || !whole {
+		return job.Build{}, false, err
+	}
+	s.index.add(rowOf(p, r.build))
+	return r.build, true, nil
 }
 
-// Recorded looks for the record of a build that may have been committed shortly
-// before the server died, whose end nobody else knows of. When it is found, it
-// and all that it names is durable. A damaged record is an error.
-func (s *Store) Recorded(jobName string, id uuid.UUID) (job.Build, bool, error) {
-	r, err := s.readDurable(s.dir(place{ours, directoryName(jobName), id}))
-	if errors.Is(err, fs.ErrNotExist) {
-		return job.Build{}, false, nil
+// syncFound makes a record durable that was found beside a whole console. What
+// that holds is since it was reopened, and contents are before there is a record.
+func (d *Draft) syncFound() error {
+	f, err := d.store.fsys.OpenFile(filepath.Join(d.dir, recordFile), os.O_RDWR, 0)
+	if err != nil {
+		return err
 	}
-	return r.build, err == nil, err
+	return errors.Join(f.Sync(), f.Close(), d.store.dirs.sync(d.pending))
 }

@@ -11,9 +11,11 @@
 //	<dir>/v1/index.sqlite                       a cache of the records
 //	<dir>/<job>/<uuid>/full                     a result of the reference
 //
-// The one invariant: a record that is there is complete, and everything that it
-// names is durable. So a build either has its record, console and contents after
-// a power cut, or it has no record. Nothing that has a record is changed again.
+// The one invariant: the record of a build that was committed is complete, and
+// everything that it names is durable. Of a commit that was under way when the
+// power was cut anything may be left but a record without its contents; whoever
+// knows which builds have not finished asks [Store.Recorded] whether they have.
+// Nothing of a committed build is changed again.
 //
 // A record is a file of
 //
@@ -69,12 +71,17 @@ type Store struct {
 }
 
 // Open opens the data directory dir: it makes what is missing, removes what was
-// not completely received, and brings the index up to date. There must be no
+// not completely received, and brings the index up to date. It leaves alone the
+// builds that are unfinished, for which [Store.Recorded] or [Store.Resume] is
+// called next; nil says that there are none. There must be no
 // other Store on dir. A build whose record is damaged is logged and listed as a
 // failed one; it is no error. Everything goes through fsys but the index, which
 // SQLite keeps on the file system of the operating system. The caller closes the
 // Store, after all drafts.
-func Open(fsys disk.FS, dir string, log zerolog.Logger) (*Store, error) {
+func Open(fsys disk.FS, dir string, unfinished func(uuid.UUID) bool, log zerolog.Logger) (*Store, error) {
+	if unfinished == nil {
+		unfinished = func(uuid.UUID) bool { return false }
+	}
 	s := &Store{fsys: fsys, root: dir, log: log, dirs: newDirectories(fsys)}
 	for _, name := range []string{s.builds(), s.contents(), s.temporaries()} {
 		if err := disk.MkdirAll(fsys, name, 0o755); err != nil {
@@ -84,7 +91,7 @@ func Open(fsys disk.FS, dir string, log zerolog.Logger) (*Store, error) {
 	if err := s.clearTemporaries(); err != nil {
 		return nil, err
 	}
-	if err := s.openIndex(); err != nil {
+	if err := s.openIndex(unfinished); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -115,11 +122,11 @@ func (s *Store) clearTemporaries() error {
 
 // openIndex opens the index and brings it up to date. One that turns out to be
 // unusable is replaced: everything in it comes from the builds.
-func (s *Store) openIndex() error {
+func (s *Store) openIndex(unfinished func(uuid.UUID) bool) error {
 	name := s.indexFile()
 	var err error
 	if s.index, err = openIndex(name, s.log); err == nil {
-		if err = s.update(); err == nil {
+		if err = s.update(unfinished); err == nil {
 			return nil
 		}
 		s.index.close() //nolint:errcheck // the first error is the one to report
@@ -136,7 +143,7 @@ func (s *Store) openIndex() error {
 	if s.index, err = openIndex(name, s.log); err != nil {
 		return err
 	}
-	if err := s.update(); err != nil {
+	if err := s.update(unfinished); err != nil {
 		s.index.close() //nolint:errcheck // the first error is the one to report
 		return err
 	}

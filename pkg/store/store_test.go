@@ -45,7 +45,7 @@ func buildOf(jobName string, n int) job.Build {
 
 func open(t testing.TB, fsys disk.FS, dir string) *store.Store {
 	t.Helper()
-	s, err := store.Open(fsys, dir, zerolog.Nop())
+	s, err := store.Open(fsys, dir, nil, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

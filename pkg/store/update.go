@@ -16,13 +16,14 @@ const batchRows = 1000
 
 // update brings the index up to date with what lies in the directory. Names are
 // compared; only what the index lacks is read, since a record never changes.
-// Records that were damaged are read again: somebody may have mended them.
-func (s *Store) update() error {
+// Records that were damaged are read again: somebody may have mended them. Those
+// of unfinished builds are not read at all.
+func (s *Store) update(unfinished func(uuid.UUID) bool) error {
 	known, err := s.index.places()
 	if err != nil {
 		return err
 	}
-	u := updater{store: s, known: known, seen: map[uuid.UUID]place{}}
+	u := updater{store: s, unfinished: unfinished, known: known, seen: map[uuid.UUID]place{}}
 	if err := u.ours(); err != nil {
 		return fmt.Errorf("updating index: %w", err)
 	}
@@ -78,10 +79,11 @@ func (x *index) places() (map[uuid.UUID]place, error) {
 }
 
 type updater struct {
-	store *Store
-	known map[uuid.UUID]place
-	seen  map[uuid.UUID]place
-	added int
+	store      *Store
+	unfinished func(uuid.UUID) bool
+	known      map[uuid.UUID]place
+	seen       map[uuid.UUID]place
+	added      int
 	// unrecorded are our builds without a record.
 	unrecorded []place
 }
@@ -139,6 +141,9 @@ func (u *updater) job(o origin, directory string, builds []fs.DirEntry) error {
 		if err != nil || id.String() != entry.Name() || !entry.IsDir() {
 			continue
 		}
+		if o == ours && u.unfinished(id) {
+			continue
+		}
 		p := place{o, directory, id}
 		if other, ok := u.seen[id]; ok {
 			u.store.log.Warn().Str("kept", u.store.dir(other)).Str("ignored", u.store.dir(p)).Msg("build is there twice")
@@ -163,7 +168,7 @@ func (u *updater) read(p place) error {
 	)
 	if p.origin == ours {
 		var r record
-		r, err = u.store.readDurable(u.store.dir(p))
+		r, err = u.store.readRecord(u.store.dir(p))
 		b = r.build
 	} else {
 		b, err = u.store.readResult(p, false)
