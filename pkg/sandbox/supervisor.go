@@ -61,20 +61,20 @@ func Supervise() error {
 		return fmt.Errorf("waiting for events: %w", err)
 	}
 	s := supervisor{events: events}
-	for {
-		r, err := receive(controlFD)
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		case r.kind != kindRun:
-			continue // a stop that crossed the reply on its way
+	for s.lost == nil {
+		var r request
+		r, s.lost = receive(controlFD)
+		if s.lost != nil || r.kind != kindRun {
+			continue // a stop may have crossed the reply on its way
 		}
 		if err := s.run(r).send(controlFD); err != nil {
 			return fmt.Errorf("replying to the worker: %w", err)
 		}
 	}
+	if errors.Is(s.lost, io.EOF) {
+		return nil
+	}
+	return s.lost
 }
 
 // supervisor is the state of a supervisor process. One thread does all: it waits
@@ -85,7 +85,10 @@ func Supervise() error {
 //
 // and it is over when no child is left: the children of a dead process become
 // children of the supervisor, so none left means that the tree is empty.
-type supervisor struct{ events *events }
+type supervisor struct {
+	events *events
+	lost   error // why the worker is not heard any more; io.EOF when it is gone
+}
 
 type stage int
 
@@ -119,14 +122,14 @@ func (s *supervisor) run(r request) reply {
 func (s *supervisor) watch(pid int, start time.Time) reply {
 	var (
 		result reply
-		now    = running
-		limit  time.Time // of what is now, if it has one
+		at     = running
+		limit  time.Time // of that stage, if it has one
 		wait   = reapPause
 		pause  = time.Millisecond // between two looks while killing
 	)
 	enter := func(next stage, most time.Duration) {
-		if now < next {
-			now, limit = next, time.Now().Add(most)
+		if at < next {
+			at, limit = next, time.Now().Add(most)
 		}
 	}
 	for {
@@ -139,23 +142,25 @@ func (s *supervisor) watch(pid int, start time.Time) reply {
 		if !left {
 			return result // if there was a word, the next receive gets it
 		}
-		if ended && now == running {
+		if ended && at == running {
 			enter(killing, killLimit)
 		}
 		if word {
-			switch r, err := receive(controlFD); {
-			case err != nil: // the worker is gone
+			r, err := receive(controlFD)
+			switch {
+			case err != nil:
+				s.lost = err
 				s.events.ignoreWorker()
 				enter(killing, killLimit)
-			case r.kind == kindStop && now == running:
+			case r.kind == kindStop && at == running:
 				enter(stopping, r.grace)
 				signalTree(unix.SIGTERM)
 			}
 		}
-		if now == stopping && !time.Now().Before(limit) {
+		if at == stopping && !time.Now().Before(limit) {
 			enter(killing, killLimit)
 		}
-		switch now {
+		switch at {
 		case running:
 		case stopping:
 			wait = min(reapPause, time.Until(limit))
