@@ -169,7 +169,7 @@ func TestLostConsole(t *testing.T) {
 	s := open(t, disk.OS{}, dir)
 	b := mustCommit(t, s, buildOf("hello", 1), []string{"one", "two"}, nil)
 	at := filepath.Dir(recordName(dir, "hello", 1))
-	for name, size := range map[string]int64{"console": 4, "console.index": 24} {
+	for name, size := range map[string]int64{"console": 4, "console.index": 32} {
 		if err := os.Truncate(filepath.Join(at, name), size); err != nil {
 			t.Fatal(err)
 		}
@@ -195,10 +195,10 @@ func TestDamagedContents(t *testing.T) {
 		for what, content := range map[string]job.Content{
 			"artifact": job.ContentOf([]byte(data)), "empty artifact": job.ContentOf(nil), "script": job.ContentOf([]byte("#!/bin/sh\n")),
 		} {
+			if content.Size < 1000 && name != "missing" {
+				continue // too short to be cut, or changed, like that
+			}
 			t.Run(name+" "+what, func(t *testing.T) {
-				if content.Size < 1000 && name != "missing" {
-					t.Skip("too short to be cut, or changed, like that")
-				}
 				dir := scratch(t)
 				s := open(t, disk.OS{}, dir)
 				b := buildOf("hello", 1)
