@@ -44,7 +44,8 @@ func DecodeContent(r *der.Reader) Content {
 }
 
 // EncodeJob writes Job ::= SEQUENCE { name, platform UTF8String, script Content,
-// template UTF8String, vars SEQUENCE OF SEQUENCE { name, value UTF8String } }.
+// template UTF8String, vars SEQUENCE OF SEQUENCE { name, value UTF8String },
+// limits Limits, retries Retries }. Records of the first version end before limits.
 func EncodeJob(w *der.Writer, j Job) {
 	w.Sequence(func() {
 		w.Text(j.Name)
@@ -59,6 +60,8 @@ func EncodeJob(w *der.Writer, j Job) {
 				})
 			}
 		})
+		EncodeLimits(w, j.Limits)
+		encodeRetries(w, j.Retries)
 	})
 }
 
@@ -83,7 +86,53 @@ func DecodeJob(r *der.Reader) Job {
 		v := vars.Enter(der.Sequence)
 		j.Vars = append(j.Vars, Var{Name: v.Text(), Value: v.Text()})
 	}
+	if in.More() {
+		j.Limits = DecodeLimits(&in)
+		j.Retries = decodeRetries(&in)
+	}
 	return j
+}
+
+// EncodeLimits writes Limits ::= SEQUENCE { timeout, silence, grace, maxConsole,
+// maxArtifacts INTEGER }; times in nanoseconds, 0 for what is not set.
+func EncodeLimits(w *der.Writer, l Limits) {
+	w.Sequence(func() {
+		for _, n := range []int64{int64(l.Timeout), int64(l.Silence), int64(l.Grace), l.MaxConsole, l.MaxArtifacts} {
+			w.Int(min(n, der.MaxInt))
+		}
+	})
+}
+
+// DecodeLimits is the inverse of EncodeLimits.
+func DecodeLimits(r *der.Reader) Limits {
+	in := r.Enter(der.Sequence)
+	l := Limits{
+		Timeout: time.Duration(in.Int()), Silence: time.Duration(in.Int()), Grace: time.Duration(in.Int()),
+		MaxConsole: in.Int(), MaxArtifacts: in.Int(),
+	}
+	if err := l.Check(); err != nil && r.Err() == nil {
+		r.Fail(err)
+	}
+	return l
+}
+
+// encodeRetries writes Retries ::= SEQUENCE { tries INTEGER, failure, timeout Flag }.
+func encodeRetries(w *der.Writer, r Retries) {
+	w.Sequence(func() {
+		w.Int(int64(r.Tries))
+		w.Bool(r.OnFailure)
+		w.Bool(r.OnTimeout)
+	})
+}
+
+func decodeRetries(r *der.Reader) Retries {
+	in := r.Enter(der.Sequence)
+	n := in.Int()
+	retries := Retries{Tries: int(max(-1, min(n, maxTries+1))), OnFailure: in.Bool(), OnTimeout: in.Bool()}
+	if err := retries.Check(); err != nil && r.Err() == nil {
+		r.Fail(err)
+	}
+	return retries
 }
 
 // EncodePlan writes Plan ::= SEQUENCE { period INTEGER, every INTEGER, cron,
@@ -218,15 +267,7 @@ func EncodeBuild(w *der.Writer, b Build) {
 		EncodeTime(w, b.Started)
 		EncodeTime(w, b.Finished)
 		EncodeResult(w, b.Result)
-		w.Sequence(func() {
-			for _, a := range b.Artifacts {
-				w.Sequence(func() {
-					w.Text(a.Path)
-					w.Int(int64(a.Mode & fs.ModePerm))
-					EncodeContent(w, a.Content)
-				})
-			}
-		})
+		EncodeArtifacts(w, b.Artifacts)
 		w.Sequence(func() {
 			for _, note := range b.Notes {
 				w.Text(note)
@@ -250,16 +291,35 @@ func DecodeBuild(r *der.Reader) Build {
 		Finished: DecodeTime(&in),
 		Result:   DecodeResult(&in),
 	}
-	for artifacts := in.Enter(der.Sequence); artifacts.More(); {
-		a := artifacts.Enter(der.Sequence)
-		b.Artifacts = append(b.Artifacts, Artifact{
-			Path: a.Text(), Mode: decodeMode(&a), Content: DecodeContent(&a),
-		})
-	}
+	b.Artifacts = DecodeArtifacts(&in)
 	for notes := in.Enter(der.Sequence); notes.More(); {
 		b.Notes = append(b.Notes, notes.Text())
 	}
 	return b
+}
+
+// EncodeArtifacts writes SEQUENCE OF SEQUENCE { path UTF8String, mode INTEGER,
+// content Content }.
+func EncodeArtifacts(w *der.Writer, artifacts []Artifact) {
+	w.Sequence(func() {
+		for _, a := range artifacts {
+			w.Sequence(func() {
+				w.Text(a.Path)
+				w.Int(int64(a.Mode & fs.ModePerm))
+				EncodeContent(w, a.Content)
+			})
+		}
+	})
+}
+
+// DecodeArtifacts is the inverse of EncodeArtifacts.
+func DecodeArtifacts(r *der.Reader) []Artifact {
+	var artifacts []Artifact
+	for in := r.Enter(der.Sequence); in.More(); {
+		a := in.Enter(der.Sequence)
+		artifacts = append(artifacts, Artifact{Path: a.Text(), Mode: decodeMode(&a), Content: DecodeContent(&a)})
+	}
+	return artifacts
 }
 
 func decodeMode(r *der.Reader) fs.FileMode {

@@ -54,7 +54,16 @@ func (r random) job() job.Job {
 	for range r.IntN(4) {
 		j.Vars = append(j.Vars, job.Var{Name: r.text(), Value: r.text()})
 	}
+	j.Limits = r.limits()
+	j.Retries = job.Retries{Tries: r.IntN(1001), OnFailure: r.IntN(2) == 0, OnTimeout: r.IntN(2) == 0}
 	return j
+}
+
+func (r random) limits() job.Limits {
+	return job.Limits{
+		Timeout: time.Duration(r.Int64N(der.MaxInt)), Silence: time.Duration(r.IntN(2)), Grace: time.Duration(r.IntN(1000)),
+		MaxConsole: int64(r.IntN(2) * (1 << 40)), MaxArtifacts: r.Int64N(1 << 60),
+	}
 }
 
 func (r random) plan() job.Plan {
@@ -144,6 +153,7 @@ func TestRoundTrip(t *testing.T) {
 	for range 100 {
 		roundTrip(t, r.content(), job.EncodeContent, job.DecodeContent)
 		roundTrip(t, r.job(), job.EncodeJob, job.DecodeJob)
+		roundTrip(t, r.limits(), job.EncodeLimits, job.DecodeLimits)
 		roundTrip(t, r.plan(), job.EncodePlan, job.DecodePlan)
 		roundTrip(t, r.result(), job.EncodeResult, job.DecodeResult)
 		roundTrip(t, r.time(), job.EncodeTime, job.DecodeTime)

@@ -31,6 +31,10 @@ type Job struct {
 	Template string
 	// Vars are the template's variables, sorted by name.
 	Vars []Var
+	// Limits bound each of its builds; zero ones are the server's.
+	Limits Limits
+	// Retries say how often a run is tried again.
+	Retries Retries
 }
 
 // Var is a template variable.
@@ -68,7 +72,8 @@ func (j *Job) SortVars() {
 // Equal reports whether two jobs are the same in every field.
 func (j Job) Equal(other Job) bool {
 	return j.Name == other.Name && j.Platform == other.Platform && j.Script == other.Script &&
-		j.Template == other.Template && slices.Equal(j.Vars, other.Vars)
+		j.Template == other.Template && slices.Equal(j.Vars, other.Vars) &&
+		j.Limits == other.Limits && j.Retries == other.Retries
 }
 
 // maxName is the longest name of a job, platform or template, in octets.

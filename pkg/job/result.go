@@ -28,8 +28,12 @@ type Cause string
 // The causes of a Failed result.
 const (
 	Timeout    Cause = "timeout"    // ran longer than it may
+	Silence    Cause = "silence"    // printed nothing for longer than it may
+	TooLarge   Cause = "artifacts"  // left more than it may
 	Cancelled  Cause = "cancelled"  // somebody asked for it
 	WorkerLost Cause = "lost"       // the worker went away
+	Restarted  Cause = "restarted"  // the worker was restarted, the script died with it
+	ShutDown   Cause = "shutdown"   // the worker was told to end at once
 	Setup      Cause = "setup"      // no script could be made: template or script missing
 	NoSandbox  Cause = "no-sandbox" // the worker could make no place for it
 	ServerSide Cause = "server"     // the server could not keep what the build produced
@@ -54,7 +58,12 @@ func (r Result) Success() bool { return r.Kind == Exited && r.Code == 0 }
 // Infrastructure reports whether the build ended for a reason that lies neither
 // in the job nor in somebody's wish, so that trying again may help.
 func (r Result) Infrastructure() bool {
-	return r.Kind == Failed && (r.Cause == WorkerLost || r.Cause == NoSandbox || r.Cause == ServerSide)
+	return r.WorkerEnded() || r.Kind == Failed && (r.Cause == NoSandbox || r.Cause == ServerSide)
+}
+
+// WorkerEnded reports whether the build ended since its worker did.
+func (r Result) WorkerEnded() bool {
+	return r.Kind == Failed && (r.Cause == WorkerLost || r.Cause == Restarted || r.Cause == ShutDown)
 }
 
 // Legacy is r as the reference would tell it: there a shell stands between the

@@ -30,12 +30,17 @@ type Conn struct {
 	sending sync.Mutex
 	out     *bufio.Writer // of streamed frames, nil until needed
 	broken  error         // what ended the sending
+
+	sent    atomic.Int64   // when something was sent last, in Unix nanoseconds
+	beating sync.WaitGroup // of KeepAlive
+	closed  chan struct{}
+	closing sync.Once
 }
 
 // NewConn speaks over c, which it owns. budget may be nil: no bound beside the
 // kinds' limits.
 func NewConn(c net.Conn, budget *Budget) *Conn {
-	conn := &Conn{net: c, budget: budget, timing: timing{net: c}}
+	conn := &Conn{net: c, budget: budget, timing: timing{net: c}, closed: make(chan struct{})}
 	conn.in = bufio.NewReaderSize(&conn.timing, 4<<10)
 	return conn
 }
@@ -43,6 +48,8 @@ func NewConn(c net.Conn, budget *Budget) *Conn {
 // Close closes the connection; a Receive or Send under way fails.
 func (c *Conn) Close() error {
 	err := c.net.Close()
+	c.closing.Do(func() { close(c.closed) })
+	c.beating.Wait()
 	c.returnShare()
 	return err
 }
@@ -88,24 +95,29 @@ func (c *Conn) Receive(ctx context.Context, allowed ...Kind) (Message, error) {
 	if !c.whole() {
 		defer c.timing.interruptBy(ctx)()
 	}
-	c.timing.patient()
-	if _, err := c.in.Peek(1); err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+	for {
+		c.timing.patient()
+		if _, err := c.in.Peek(1); err != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			c.failed = c.silence(err)
+			return nil, c.failed
 		}
-		c.failed = err
-		return nil, err
-	}
-	m, err := c.receive(ctx, allowed)
-	if err != nil {
+		m, err := c.receive(ctx, allowed)
+		if err != nil {
+			c.release()
+			if ctx.Err() != nil {
+				err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			}
+			c.failed = err
+			return nil, err
+		}
+		if _, beat := m.(Alive); !beat || c.timing.patience == 0 {
+			return m, nil
+		}
 		c.release()
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		}
-		c.failed = err
-		return nil, err
 	}
-	return m, nil
 }
 
 // whole reports whether the next frame is in the buffer, so that nothing blocks.
@@ -153,8 +165,11 @@ func (c *Conn) receive(ctx context.Context, allowed []Kind) (Message, error) {
 }
 
 func receiveStream(kind Kind, in *bufio.Reader, size int64) (streamed, error) {
-	if kind == KindExportReply {
+	switch kind {
+	case KindExportReply:
 		return receiveExec(in, size)
+	case KindContent:
+		return receiveContent(in, size)
 	}
 	return receiveFinished(kind, in, size)
 }
@@ -170,7 +185,8 @@ func (c *Conn) peekKind(size int64, allowed []Kind) (Kind, error) {
 		return 0, fmt.Errorf("%w: %v", ErrUnexpected, tag)
 	}
 	kind := Kind(tag.Number())
-	if !slices.Contains(allowed, kind) {
+	beat := kind == KindAlive && c.timing.patience > 0
+	if !beat && !slices.Contains(allowed, kind) {
 		return 0, fmt.Errorf("%w: %v", ErrUnexpected, kind)
 	}
 	if size > kind.Limit() {

@@ -21,6 +21,8 @@ const (
 	maxResult = 1 << 20
 	maxPath   = 64 << 10
 	maxNotes  = 1 << 20
+
+	maxContent = 128
 )
 
 // streamed is a message whose rest comes from the connection while it is read.
@@ -160,6 +162,57 @@ func receiveExec(in *bufio.Reader, size int64) (*ReceivedExec, error) {
 	}
 	full := &fullReader{io.LimitedReader{R: in, N: length}}
 	return &ReceivedExec{Size: length, Data: full, full: full}, nil
+}
+
+// IncomingContent is a Content that is being received: its data comes from the
+// connection while it is read. Read it to io.EOF before the connection's next
+// Receive, or close the connection.
+type IncomingContent struct {
+	Content job.Content
+	Offset  int64
+	Size    int64 // octets of data; a lie when that is not what is left of Content
+
+	data   io.Reader
+	stream *der.Stream
+	done   bool
+}
+
+// Kind implements [Message].
+func (*IncomingContent) Kind() Kind { return KindContent }
+
+func (*IncomingContent) encode(*der.Writer) { panic("wire: an incoming message is not sent") }
+
+func (m *IncomingContent) finished() bool { return m.done }
+
+// Read implements io.Reader. At the end of the data it checks the message's.
+func (m *IncomingContent) Read(p []byte) (int, error) {
+	n, err := m.data.Read(p)
+	if err == io.EOF && !m.done { //nolint:errorlint // an io.Reader returns it bare
+		s := m.stream
+		s.Skip()
+		s.Leave() // the record
+		s.Leave() // the message
+		if s.More() {
+			s.Fail(errors.New("octets behind the message"))
+		}
+		if s.Err() != nil {
+			return n, s.Err()
+		}
+		m.done = true
+	}
+	return n, err
+}
+
+// receiveContent reads the head of a Content frame of size octets.
+func receiveContent(in *bufio.Reader, size int64) (*IncomingContent, error) {
+	s := der.NewStream(in, size)
+	s.Enter(der.Context(int(KindContent)))
+	s.Enter(der.Sequence)
+	m := &IncomingContent{stream: s}
+	m.Content = job.DecodeContent(s.Element(maxContent))
+	m.Offset = s.Element(maxInt).Int()
+	m.data, m.Size = s.Open()
+	return m, s.Err()
 }
 
 // fullReader turns an early end into io.ErrUnexpectedEOF.

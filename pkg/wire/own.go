@@ -18,6 +18,8 @@ const (
 	CapBuilds = "builds" // List, Export
 	CapCancel = "cancel" // Cancel, Stop
 	CapBuild  = "build"  // Start, Lines, Finish, Stored
+	CapResume = "resume" // Holding, Resume, Done, Want, Deliver, Content, Missing, Later; also a worker's
+	CapAlive  = "alive"  // Alive; also a peer's
 )
 
 // CapDismissed is a worker's, sent in Introduce: it understands Dismissed.
@@ -67,9 +69,10 @@ type (
 	}
 	// JobStatus is one job of the schedule.
 	JobStatus struct {
-		Job  job.Job
-		Plan job.Plan
-		Next time.Time // zero for never
+		Job    job.Job
+		Plan   job.Plan
+		Next   time.Time // zero for never
+		Parked bool      // its builds ended their workers: not handed out before Execute
 	}
 	// PlatformStatus is one platform, its queue and its workers.
 	PlatformStatus struct {
@@ -93,6 +96,7 @@ type (
 		Platform string
 		Worker   string
 		Started  time.Time
+		Away     time.Time // since when its worker is not connected; zero if it is
 	}
 	// Watch asks for the console of a build, from a line on: Watching, Lines,
 	// and when it has ended Ended and Success. The build is named by Run if that
@@ -104,7 +108,8 @@ type (
 		Job      string
 		Platform string
 		Run      uint64
-		From     int64 // number of the first line wanted, counted from 0
+		From     int64     // number of the first line wanted, counted from 0
+		Build    uuid.UUID // the build that From is meant for; others are shown whole. Zero: any
 	}
 	// Watching names the build whose console follows.
 	Watching struct {
@@ -145,10 +150,12 @@ type (
 		UUID   uuid.UUID
 		Result job.Result
 	}
-	// Start hands a build to a worker that sent JobRequested.
+	// Start hands a build to a worker that sent JobRequested. A limit that is 0 is
+	// the worker's default, or none.
 	Start struct {
 		Build  BuildStatus
 		Script []byte
+		Limits job.Limits
 	}
 	// Finish is a worker's last message of a build; received as Incoming.
 	Finish struct {

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -28,9 +27,11 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	case KindStatusReply:
 		return decodeStatusReply(&in)
 	case KindWatch:
-		return Watch{
-			What: in.Text(), Job: in.Text(), Platform: in.Text(), Run: uint64(in.Int()), From: in.Int(),
+		m := Watch{What: in.Text(), Job: in.Text(), Platform: in.Text(), Run: uint64(in.Int()), From: in.Int()}
+		if in.More() {
+			m.Build = job.DecodeUUID(&in)
 		}
+		return m
 	case KindWatching:
 		return Watching{Build: decodeBuildStatus(&in)}
 	case KindLines:
@@ -52,14 +53,17 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	case KindStop:
 		return Stop{UUID: job.DecodeUUID(&in), Result: job.DecodeResult(&in)}
 	case KindStart:
-		return Start{Build: decodeBuildStatus(&in), Script: in.Octets()}
+		m := Start{Build: decodeBuildStatus(&in), Script: in.Octets()}
+		if in.More() {
+			m.Limits = job.DecodeLimits(&in)
+		}
+		return m
 	case KindStored:
 		return Stored{UUID: job.DecodeUUID(&in), Refused: in.Text()}
 	case KindDismissed:
 		return Dismissed{Text: in.Text()}
 	default:
-		r.Fail(errors.New("unknown message"))
-		return nil
+		return decodeResuming(kind, r, &in)
 	}
 }
 
@@ -77,9 +81,11 @@ func decodeStatusReply(in *der.Reader) Message {
 	var m StatusReply
 	for jobs := in.Enter(der.Sequence); jobs.More(); {
 		j := jobs.Enter(der.Sequence)
-		m.Jobs = append(m.Jobs, JobStatus{
-			Job: job.DecodeJob(&j), Plan: job.DecodePlan(&j), Next: job.DecodeTime(&j),
-		})
+		status := JobStatus{Job: job.DecodeJob(&j), Plan: job.DecodePlan(&j), Next: job.DecodeTime(&j)}
+		if j.More() {
+			status.Parked = j.Bool()
+		}
+		m.Jobs = append(m.Jobs, status)
 	}
 	for platforms := in.Enter(der.Sequence); platforms.More(); {
 		m.Platforms = append(m.Platforms, decodePlatformStatus(&platforms))
@@ -107,10 +113,14 @@ func decodePlatformStatus(r *der.Reader) PlatformStatus {
 
 func decodeBuildStatus(r *der.Reader) BuildStatus {
 	in := r.Enter(der.Sequence)
-	return BuildStatus{
+	b := BuildStatus{
 		UUID: job.DecodeUUID(&in), Run: uint64(in.Int()), Try: int(in.Int()), Job: in.Text(),
 		Platform: in.Text(), Worker: in.Text(), Started: job.DecodeTime(&in),
 	}
+	if in.More() {
+		b.Away = job.DecodeTime(&in)
+	}
+	return b
 }
 
 func decodeLines(in *der.Reader) Message {

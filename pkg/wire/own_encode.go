@@ -68,6 +68,7 @@ func (b BuildStatus) encode(w *der.Writer) {
 		w.Text(b.Platform)
 		w.Text(b.Worker)
 		job.EncodeTime(w, b.Started)
+		job.EncodeTime(w, b.Away)
 	})
 }
 
@@ -78,6 +79,7 @@ func (m Watch) encode(w *der.Writer) {
 		w.Text(m.Platform)
 		w.Int(int64(m.Run))
 		w.Int(clampInt(m.From))
+		w.Octets(m.Build[:])
 	})
 }
 
@@ -151,6 +153,7 @@ func (m Start) encode(w *der.Writer) {
 	w.Sequence(func() {
 		m.Build.encode(w)
 		w.Octets(m.Script)
+		job.EncodeLimits(w, m.Limits)
 	})
 }
 

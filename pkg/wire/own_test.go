@@ -24,10 +24,10 @@ const ownDir = "testdata/own"
 var (
 	ownUUID  = uuid.MustParse("12345678-9abc-4def-8123-456789abcdef")
 	ownTime  = time.Date(2026, 3, 4, 5, 6, 7, 123456789, time.UTC)
-	ownJob   = job.Job{Name: "hello", Platform: "debian-12", Script: job.ContentOf([]byte("#!/bin/sh\n"))}
+	ownJob   = job.Job{Name: "hello", Platform: "debian-12", Script: job.ContentOf([]byte("#!/bin/sh\n")), Limits: job.Limits{Silence: time.Minute}, Retries: job.Retries{Tries: 1, OnTimeout: true}}
 	ownVars  = job.Job{Name: "site", Platform: "freebsd-14", Template: "go-build", Vars: []job.Var{{Name: "REF", Value: "main"}, {Name: "REPO", Value: "a/b"}}}
 	ownRun   = job.Run{ID: 7, Job: ownJob, Platform: "debian-12", Asked: ownTime, Tries: 1, After: ownTime.Add(time.Minute)}
-	ownState = wire.BuildStatus{UUID: ownUUID, Run: 7, Try: 2, Job: "hello", Platform: "debian-12", Worker: "pine", Started: ownTime}
+	ownState = wire.BuildStatus{UUID: ownUUID, Run: 7, Try: 2, Job: "hello", Platform: "debian-12", Worker: "pine", Started: ownTime, Away: ownTime.Add(time.Minute)}
 	ownBuild = job.Build{
 		UUID: ownUUID, Run: 7, Try: 2, Job: "hello", Platform: "debian-12", Script: ownJob.Script, Worker: "pine",
 		Started: ownTime, Finished: ownTime.Add(90 * time.Second), Result: job.Result{Kind: job.Exited, Code: 3},
@@ -52,7 +52,7 @@ var ownMessages = []struct {
 	{"status", wire.Status{}},
 	{"status_reply", wire.StatusReply{
 		Jobs: []wire.JobStatus{
-			{Job: ownJob, Plan: job.Plan{Every: 90 * time.Minute}, Next: ownTime},
+			{Job: ownJob, Plan: job.Plan{Every: 90 * time.Minute}, Next: ownTime, Parked: true},
 			{Job: ownVars, Plan: job.Plan{Period: job.Never}},
 		},
 		Platforms: []wire.PlatformStatus{{
@@ -62,6 +62,7 @@ var ownMessages = []struct {
 		Building: []wire.BuildStatus{ownState},
 	}},
 	{"watch_run", wire.Watch{Run: 7, From: 1_000_000}},
+	{"watch_again", wire.Watch{Run: 7, From: 12, Build: ownUUID}},
 	{"watch_latest", wire.Watch{Job: "hello", Platform: "debian-12"}},
 	{"watch_what", wire.Watch{What: "1234"}},
 	{"watching", wire.Watching{Build: ownState}},
@@ -78,7 +79,7 @@ var ownMessages = []struct {
 	{"export", wire.Export{What: ownUUID.String()}},
 	{"cancel", wire.Cancel{What: "hello", Reason: "not needed"}},
 	{"stop", wire.Stop{UUID: ownUUID, Result: job.Failure(job.Timeout, "ran longer than 1h0m0s")}},
-	{"start", wire.Start{Build: ownState, Script: []byte("#!/bin/sh\n")}},
+	{"start", wire.Start{Build: ownState, Script: []byte("#!/bin/sh\n"), Limits: job.Limits{Timeout: time.Hour, MaxConsole: 1 << 30}}},
 	{"finish", wire.Finish{
 		UUID: ownUUID, Result: job.Result{Kind: job.Signalled, Code: 9}, Duration: 90 * time.Second, Notes: []string{"a", ""},
 		Files: []wire.File{
@@ -89,6 +90,20 @@ var ownMessages = []struct {
 	{"stored", wire.Stored{UUID: ownUUID}},
 	{"stored_refused", wire.Stored{UUID: ownUUID, Refused: "ended already"}},
 	{"dismissed", wire.Dismissed{Text: "platform name is not allowed"}},
+	{"holding", wire.Holding{Builds: []wire.Held{{UUID: ownUUID, Lines: 41}, {UUID: ownUUID, Ended: true}}}},
+	{"holding_nothing", wire.Holding{}},
+	{"resume", wire.Resume{Builds: []wire.Resumption{{UUID: ownUUID, From: 7}, {UUID: ownUUID, Over: "it has ended as cancelled"}}}},
+	{"done", wire.Done{
+		UUID: ownUUID, Lines: 42, Result: job.Result{Kind: job.Exited, Code: 1}, Duration: 90 * time.Second, Notes: []string{"a"},
+		Artifacts: ownBuild.Artifacts,
+	}},
+	{"want", wire.Want{UUID: ownUUID, Contents: []wire.Wanted{{Content: ownJob.Script, Offset: 3}}}},
+	{"want_something", wire.Want{UUID: ownUUID}},
+	{"deliver", wire.Deliver{UUID: ownUUID}},
+	{"content", wire.Content{Content: ownJob.Script, Offset: 3, Data: wire.Blob{Data: []byte("bin/sh\n")}}},
+	{"missing", wire.Missing{Content: ownJob.Script, Reason: "it was removed"}},
+	{"alive", wire.Alive{}},
+	{"later", wire.Later{After: 5 * time.Second, Reason: "the server is restarted"}},
 }
 
 // TestOwn checks our own messages against testdata/own. Beside each NAME.der is

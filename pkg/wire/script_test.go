@@ -96,6 +96,9 @@ func readWhole(m wire.Message) (any, error) {
 	switch m := m.(type) {
 	case *wire.ReceivedExec:
 		return io.ReadAll(m.Data)
+	case *wire.IncomingContent:
+		data, err := io.ReadAll(m)
+		return wire.Content{Content: m.Content, Offset: m.Offset, Data: wire.Blob{Data: data}}, err
 	case *wire.Incoming:
 		files, err := readFiles(m.Files)
 		if m.Kind() == wire.KindFinish {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"builder/pkg/der"
 )
@@ -33,6 +34,7 @@ func (c *Conn) Send(m Message) error {
 		return fmt.Errorf("%w: %v of %d octets, limit %d", ErrTooLong, m.Kind(), size, m.Kind().Limit())
 	}
 	binary.BigEndian.PutUint64(w.Data, uint64(size))
+	c.sent.Store(time.Now().UnixNano())
 	if err := c.write(w); err != nil {
 		err = fmt.Errorf("sending %v: %w", m.Kind(), err)
 		if !errors.Is(err, ErrUnsent) {

@@ -79,6 +79,7 @@ func (m StatusSource) encode(w *der.Writer) {
 				job.EncodeJob(w, j.Job)
 				job.EncodePlan(w, j.Plan)
 				job.EncodeTime(w, j.Next)
+				w.Bool(j.Parked)
 			})
 		})
 		w.Sequence(func() {

@@ -28,6 +28,7 @@ const (
 type timing struct {
 	net      net.Conn
 	received int64           // octets, ever
+	patience time.Duration   // how long the peer may send nothing; 0 for ever
 	deadline time.Time       // of the frame being read; zero for none
 	stream   bool            // the deadline is rolling instead:
 	left     time.Duration   // how long the peer may still be waited for
@@ -42,6 +43,9 @@ func (t *timing) Read(p []byte) (int, error) {
 	deadline := t.deadline
 	if t.stream {
 		deadline = begun.Add(t.left)
+	}
+	if silent := begun.Add(t.patience); t.patience > 0 && (deadline.IsZero() || silent.Before(deadline)) {
+		deadline = silent
 	}
 	if err := t.net.SetReadDeadline(deadline); err != nil {
 		return 0, err

@@ -80,6 +80,15 @@ const (
 	KindFinish      Kind = 81
 	KindStored      Kind = 82
 	KindDismissed   Kind = 83
+	KindHolding     Kind = 84
+	KindResume      Kind = 85
+	KindDone        Kind = 86
+	KindWant        Kind = 87
+	KindDeliver     Kind = 88
+	KindContent     Kind = 89
+	KindMissing     Kind = 90
+	KindAlive       Kind = 91
+	KindLater       Kind = 92
 )
 
 // MaxScript is the longest script, in octets.
@@ -138,6 +147,15 @@ var kinds = map[Kind]struct {
 	KindFinish:      {"finish", unlimited},
 	KindStored:      {"stored", 64 * kilobyte},
 	KindDismissed:   {"dismissed", 64 * kilobyte},
+	KindHolding:     {"holding", megabyte},
+	KindResume:      {"resume", megabyte},
+	KindDone:        {"done", 64 * megabyte},
+	KindWant:        {"want", 16 * megabyte},
+	KindDeliver:     {"deliver", 64},
+	KindContent:     {"content", unlimited},
+	KindMissing:     {"missing", 64 * kilobyte},
+	KindAlive:       {"alive", 64},
+	KindLater:       {"later", 4 * kilobyte},
 }
 
 // String names the kind in messages.

@@ -1,0 +1,47 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// ErrSilent says that the peer has sent nothing for longer than KeepAlive allows:
+// it hangs, or the network between has gone.
+var ErrSilent = errors.New("the peer is silent")
+
+// KeepAlive makes the connection tell the peer every so often that it is there,
+// and makes Receive fail with ErrSilent when nothing came for patience, not one
+// octet of anything. Both peers do it, having agreed by CapAlive. It is called
+// once, before the first Receive.
+func (c *Conn) KeepAlive(every, patience time.Duration) {
+	c.timing.patience = patience
+	c.beating.Go(func() {
+		beat := time.NewTimer(every)
+		defer beat.Stop()
+		for {
+			select {
+			case <-c.closed:
+				return
+			case <-beat.C:
+			}
+			rest := every - time.Since(time.Unix(0, c.sent.Load()))
+			if rest <= 0 {
+				if c.Send(Alive{}) != nil {
+					return // who uses the connection finds out
+				}
+				rest = every
+			}
+			beat.Reset(rest)
+		}
+	})
+}
+
+// silence explains why reading took too long, if that is why.
+func (c *Conn) silence(err error) error {
+	if c.timing.patience > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%w: nothing came for %v", ErrSilent, c.timing.patience)
+	}
+	return err
+}
