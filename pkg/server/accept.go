@@ -96,9 +96,12 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 	})()
 	peer, err := wire.Accept(ctx, conn, wire.Welcome{
 		Program:      s.Program,
-		Capabilities: []string{wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild},
+		Capabilities: []string{wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapResume, wire.CapAlive},
 	})
 	if err == nil {
+		if peer.Can(wire.CapAlive) {
+			conn.KeepAlive(s.Heartbeat, 3*s.Heartbeat)
+		}
 		if peer.Role == wire.Worker {
 			err = s.serveWorker(ctx, conn, peer, func() bool { return !quiet(nc) })
 		} else {

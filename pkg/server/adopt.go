@@ -9,9 +9,10 @@ import (
 	"builder/pkg/schedule"
 )
 
-// adopt ends the builds that the last server left running. One whose record is
-// complete ended, only the event is missing; of any other the worker is lost:
-// it can not come back, and its run is queued again, which counts as no try.
+// adopt takes over the builds that the last server left running. One whose record
+// is complete ended, only the event is missing. One whose worker can come back
+// goes on. Of any other the worker is lost, and its run is queued again, which
+// counts as no try.
 func (s *Server) adopt() error {
 	var left []*schedule.Building
 	for b := range s.owner.state.Buildings() {
@@ -22,6 +23,15 @@ func (s *Server) adopt() error {
 		if err != nil {
 			s.Log.Error().Err(err).Stringer("build", b.UUID).Msg("reading the record of a build that was left running")
 		}
+		if !whole && b.WorkerID != "" {
+			s.building.begin(b)
+			h, err := s.resumeBuild(b)
+			if err != nil {
+				return fmt.Errorf("going on with build %v of job %q: %w", b.UUID, b.Run.Job.Name, err)
+			}
+			s.resumed = append(s.resumed, h)
+			continue
+		}
 		if !whole {
 			record, err = s.recordLost(b)
 			if err != nil {
@@ -30,7 +40,7 @@ func (s *Server) adopt() error {
 		}
 		e, err := s.owner.state.Finish(time.Now(), schedule.End{
 			UUID: b.UUID, Result: record.Result, Upload: s.Upload != "" && uploadable(record.Result), Uncounted: !whole,
-		}, s.Retries)
+		}, s.Backoff)
 		if err != nil {
 			return err
 		}
@@ -63,6 +73,9 @@ func (s *Server) recordLost(b *schedule.Building) (job.Build, error) {
 // can not be recorded now is found again at the next start.
 func (s *Server) recordLeftovers() {
 	for _, left := range s.store.Leftovers() {
+		if s.owner.state.Building(left.UUID) != nil {
+			continue // it goes on
+		}
 		log := s.Log.With().Str("job", left.Job).Stringer("build", left.UUID).Logger()
 		draft, err := s.store.Resume(left.Job, left.UUID)
 		if err == nil {

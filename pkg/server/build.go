@@ -6,62 +6,37 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/schedule"
 	"builder/pkg/store"
-	"builder/pkg/wire"
 
 	"github.com/rs/zerolog"
 )
 
-// build is one build in the hands of its worker's session.
-//
-//	script ──▸ sent ──▸ lines ... ──▸ finish ──▸ committed ──▸ event ──▸ stored
-//	   │         │         │ stop        │           │           │
-//	   ▼         ▼         ▼             ▼           ▼           ▼
-//	 setup     lost   timeout or    server side   server side  the first end
-//	 failed    (try    cancelled     (disk)        (disk)      in the journal wins
-//	           uncounted)
+// build is what the server keeps of a build while it runs, and how it ends. Who
+// conducts it knows its worker: [tied] or [held].
 type build struct {
-	*workerSession
+	*Server
 	*live
 	log      zerolog.Logger
+	limits   job.Limits
 	origin   time.Time // of the console's deltas where the worker sends none
 	draft    *store.Draft
 	script   job.Content
 	duration time.Duration // on the worker's clock; 0 if it sent none
-	sent     bool          // the worker may have heard of it
-	unheard  bool          // the worker was gone before: this was no try
-	timeout  *time.Timer
-	finished bool // the worker waits for an answer to its Finish
 	notes    []string
 }
 
-// conduct does the build up to its result. With a result that the worker did
-// not bring, err says that the connection can not be used any more. The worker
-// hears of the build first: it gets ready while its place in the store is made.
-func (b *build) conduct(ctx context.Context, gone error) (job.Result, error) {
-	text, script, noScript := b.Server.script(b.Run)
-	b.script = script
-	if noScript == nil && gone == nil {
-		b.sent = true
-		gone = b.send(text)
+func (s *Server) newBuild(building *schedule.Building) *build {
+	run := building.Run
+	return &build{
+		Server: s, live: s.building.get(building.UUID), origin: time.Now(),
+		limits: run.Job.Limits.Or(job.Limits{Timeout: s.Timeout}).Or(job.DefaultLimits),
+		log: s.Log.With().Str("job", run.Job.Name).Str("build", building.UUID.String()).
+			Str("platform", run.Platform).Str("worker", building.Worker).Logger(),
 	}
-	if err := b.begin(); err != nil {
-		return job.Failure(job.ServerSide, "the server could not begin the build: %v", err), errors.Join(gone, err)
-	}
-	switch {
-	case noScript != nil:
-		return job.Failure(job.Setup, "%v", noScript), gone
-	case gone != nil:
-		b.unheard = !b.sent
-		return lost(gone), gone
-	}
-	b.log.Info().Msg("build handed out")
-	return b.follow(ctx)
 }
 
 // begin makes the build's place in the store, and lets observers in.
@@ -100,186 +75,19 @@ func (s *Server) script(run *job.Run) ([]byte, job.Content, error) {
 	return text, content, nil
 }
 
-// send hands the build to the worker.
-func (b *build) send(script []byte) error {
-	if b.own {
-		return b.conn.Send(wire.Start{Build: buildStatus(b.Building), Script: script})
-	}
-	return b.conn.Send(wire.JobSchedule{UUID: b.UUID, Job: wire.ScriptJob{
-		Name: b.Run.Job.Name, Platform: b.Run.Platform, Script: wire.Blob{Data: script},
-	}})
-}
-
-// follow takes what the worker sends until the build has a result. One with an
-// error was decided here, and the connection is of no more use.
-func (b *build) follow(ctx context.Context) (job.Result, error) {
-	hearing, abandon := context.WithCancelCause(ctx)
-	b.timeout = time.AfterFunc(b.Timeout, func() {
-		b.cancel(job.Failure(job.Timeout, "timeout: the build took longer than %v", b.Timeout))
-	})
-	stopped := make(chan struct{})
-	unstop := context.AfterFunc(b.stopping, func() {
-		defer close(stopped)
-		b.stopWorker(hearing, abandon)
-	})
-	result, err := b.receive(hearing)
-	b.timeout.Stop()
-	abandon(nil)
-	if !unstop() {
-		<-stopped
-	}
-	wish := b.wish()
-	switch {
-	case wish != nil && (result == nil || result.Infrastructure()):
-		return *wish, err
-	case result == nil:
-		return lost(err), err
-	}
-	return *result, err
-}
-
-// stopWorker ends a build before its time. The worker is heard on: its last
-// lines and its Finish follow. One that does not end the build within the grace
-// is given up, and so is one of protocol 5, which can not be told: the
-// reference's worker notices the end of its connection when its script prints.
-func (b *build) stopWorker(hearing context.Context, abandon context.CancelCauseFunc) {
-	wish := *b.wish()
-	b.log.Info().Stringer("result", wish).Msg("stopping build")
-	if b.own && b.conn.Send(wire.Stop{UUID: b.UUID, Result: wish}) == nil {
-		select {
-		case <-time.After(b.Grace):
-		case <-hearing.Done():
-			return
-		}
-	}
-	abandon(errors.New("the worker did not stop the build in time"))
-	if wish.Cause == job.Cancelled {
-		b.conn.Close() // nobody waits for artifacts that are on their way
-	}
-}
-
-// workerMessages may come while a build runs.
-var (
-	legacyMessages = []wire.Kind{wire.KindOutput, wire.KindJobFinished}
-	ownMessages    = []wire.Kind{wire.KindLines, wire.KindFinish}
-)
-
-// receive takes messages until the worker's last one, or an error. What can not
-// be written here ends the build as the server's failure; the worker is heard
-// to the end all the same.
-func (b *build) receive(ctx context.Context) (*job.Result, error) {
-	kinds := legacyMessages
-	if b.own {
-		kinds = ownMessages
-	}
-	for {
-		m, err := b.conn.Receive(ctx, kinds...)
-		if err != nil {
-			return nil, err
-		}
-		switch m := m.(type) {
-		case wire.Output:
-			if m.UUID != b.UUID {
-				return nil, violation("output of build %v, expected %v", m.UUID, b.UUID)
-			}
-			b.console.Append(job.Line{Delta: time.Since(b.origin), Data: m.Data}) //nolint:errcheck // sticky; Commit reports it
-		case wire.Lines:
-			if err := b.lines(m); err != nil {
-				return nil, err
-			}
-		case *wire.Incoming:
-			return b.finish(m)
-		}
-		if !b.conn.Buffered() {
-			b.console.Flush() //nolint:errcheck // sticky; Commit reports it
-		}
-	}
-}
-
-// lines takes console lines in our own version.
-func (b *build) lines(m wire.Lines) error {
-	if m.UUID != b.UUID {
-		return violation("lines of build %v, expected %v", m.UUID, b.UUID)
-	}
-	for _, line := range m.Lines {
-		if line.Flags&job.Partial != 0 {
-			b.console.SetPartial(line.Data, line.Delta)
-			continue
-		}
-		b.console.Append(line) //nolint:errcheck // sticky; Commit reports it
-	}
-	return nil
-}
-
-// finish takes the worker's last message: result and artifacts.
-func (b *build) finish(m *wire.Incoming) (*job.Result, error) {
-	if m.UUID != b.UUID {
-		return nil, violation("end of build %v, expected %v", m.UUID, b.UUID)
-	}
-	b.timeout.Stop() // the script has ended; how long this takes is bounded by package wire
-	b.notes, b.finished = m.Notes, b.own
-	if m.Duration > 0 && m.Duration <= time.Since(b.origin) {
-		b.duration = m.Duration
-	}
-	var broken error
-	for {
-		file, err := m.Files.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if broken != nil {
-			continue // the message is heard to its end, the octets are not wanted
-		}
-		source := &watchedReader{in: file.Data}
-		if err := b.draft.Add(file.Path, fs.FileMode(file.Mode)&fs.ModePerm, source, file.Size); err != nil {
-			if source.err != nil {
-				return nil, source.err
-			}
-			broken = err
-		}
-	}
-	result := m.Result
-	if broken != nil {
-		b.log.Error().Err(broken).Msg("keeping artifacts")
-		result = job.Failure(job.ServerSide, "the build %v, but the server could not keep its artifacts: %v", m.Result, broken)
-	}
-	return &result, nil
-}
-
-// watchedReader tells an error of the source from one of where it is copied to.
-type watchedReader struct {
-	in  io.Reader
-	err error
-}
-
-func (r *watchedReader) Read(p []byte) (int, error) {
-	n, err := r.in.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		r.err = err
-	}
-	return n, err
-}
-
-// end makes the build's end durable: first the record and all that it names,
-// then the event, then the answers. The error says that the worker could not
-// be answered, or is not to be trusted with another build.
-func (b *build) end(ctx context.Context, result job.Result) error {
+// end makes the build's end durable: first the record and all that it names, then
+// the event; then observers see it. An uncounted end is no try of the run. The
+// error is schedule.ErrEnded when the build had ended before, or says that the
+// server ends: the next one goes on.
+func (b *build) end(ctx context.Context, result job.Result, uncounted bool) error {
 	record := b.commit(b.record(result))
-	policy := func() schedule.Retries {
-		if b.wish() != nil {
-			return schedule.Retries{} // somebody wanted this end
-		}
-		return b.Retries
-	}
 	again := false
 	err := b.retry(ctx, "ending the build", func() error {
 		return b.owner.change(ctx, func(st *schedule.State, now time.Time) ([]schedule.Event, error) {
 			e, err := st.Finish(now, schedule.End{
-				UUID: b.UUID, Result: record.Result, Upload: b.outbox != nil && uploadable(record.Result), Uncounted: b.unheard,
-			}, policy())
+				UUID: b.UUID, Result: record.Result, Upload: b.outbox != nil && uploadable(record.Result), Uncounted: uncounted,
+				Final: record.Result.Cause == job.Cancelled,
+			}, b.Backoff)
 			again = e.Again
 			return []schedule.Event{e}, err
 		})
@@ -293,14 +101,7 @@ func (b *build) end(ctx context.Context, result job.Result) error {
 	}
 	b.building.end(b.live, record, again)
 	b.log.Info().Stringer("result", record.Result).Dur("dur", record.Finished.Sub(record.Started)).Msg("build ended")
-	if !b.finished {
-		return err
-	}
-	stored := wire.Stored{UUID: b.UUID}
-	if err != nil {
-		stored.Refused = err.Error()
-	}
-	return b.conn.Send(stored)
+	return err
 }
 
 // uploadable leaves out ends that tell nothing of the job.

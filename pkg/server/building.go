@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"builder/pkg/console"
 	"builder/pkg/job"
@@ -22,7 +24,8 @@ type live struct {
 	console *console.Writer // set before begun is closed; nil if there is none
 	ended   chan struct{}   // closed when build and again are set
 	build   job.Build
-	again   bool // another try of the run follows
+	again   bool                      // another try of the run follows
+	away    atomic.Pointer[time.Time] // since when its worker is away; nil or zero if it is not
 	// stopping is done when the build is to be stopped, by a *stopError.
 	stopping context.Context //nolint:containedctx // it is the build's, not a call's
 	stop     context.CancelCauseFunc
@@ -34,6 +37,14 @@ func buildStatus(b *schedule.Building) wire.BuildStatus {
 		UUID: b.UUID, Run: b.Run.ID, Try: b.Try, Job: b.Run.Job.Name, Platform: b.Run.Platform,
 		Worker: b.Worker, Started: b.Started,
 	}
+}
+
+// awaySince is since when the worker is away, zero if it is not.
+func (l *live) awaySince() time.Time {
+	if away := l.away.Load(); away != nil {
+		return *away
+	}
+	return time.Time{}
 }
 
 // cancel asks for the build's end with that result; the first wish counts.

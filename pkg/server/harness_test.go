@@ -122,7 +122,7 @@ func configure(t testing.TB, options ...func(*server.Config)) *running {
 	r := &running{t: t, log: &logged{}}
 	r.config = server.Config{
 		Dir: t.TempDir(), ConfigDir: t.TempDir(), Timeout: deadline, Grace: 200 * time.Millisecond,
-		Retries: schedule.Retries{Max: 3, First: time.Millisecond, Most: 10 * time.Millisecond},
+		Backoff: schedule.Backoff{First: time.Millisecond, Most: 10 * time.Millisecond},
 		Program: "test", Log: zerolog.New(r.log),
 	}
 	for _, option := range options {

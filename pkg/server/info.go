@@ -144,10 +144,14 @@ func (c *clientSession) status(ctx context.Context) error {
 	}
 	defer done()
 	m := wire.StatusSource{Jobs: each(snap.entries, func(e *schedule.Entry) wire.JobStatus {
-		return wire.JobStatus{Job: e.Job, Plan: e.Plan, Next: e.Next}
+		return wire.JobStatus{Job: e.Job, Plan: e.Plan, Next: e.Next, Parked: e.Parked()}
 	})}
 	for _, b := range snap.building {
-		m.Building = append(m.Building, buildStatus(b))
+		status := buildStatus(b)
+		if l := c.building.get(b.UUID); l != nil {
+			status.Away = l.awaySince()
+		}
+		m.Building = append(m.Building, status)
 	}
 	for _, p := range snap.platforms {
 		ps := wire.PlatformSource{

@@ -12,7 +12,6 @@ import (
 
 	"builder/pkg/client"
 	"builder/pkg/job"
-	"builder/pkg/schedule"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
@@ -205,7 +204,7 @@ func (a *acknowledged) check(t *testing.T, c *client.Client) {
 	// A run that was lost with each of its tries ends with the last of them, and one
 	// that was lost while another of its job waited ends with that one.
 	for run, name := range a.runs {
-		givenUp := losses[run] >= schedule.DefaultRetries.Max || losses[run] > 0 && ended[name].After(lost[run])
+		givenUp := losses[run] >= job.DefaultTries || losses[run] > 0 && ended[name].After(lost[run])
 		if n := ends[run]; n > 1 {
 			t.Errorf("run %d of %s has %d ends", run, name, n)
 		} else if n == 0 && !givenUp && a.jobs[name] && !a.uncertain[name] {

@@ -150,7 +150,7 @@ func TestWorkerLost(t *testing.T) {
 // TestBackoff: no try before its time.
 func TestBackoff(t *testing.T) {
 	r := start(t, func(c *server.Config) {
-		c.Retries = schedule.Retries{Max: 3, First: 1 << 40, Most: 1 << 40} // 18 minutes
+		c.Backoff = schedule.Backoff{First: 1 << 40, Most: 1 << 40} // 18 minutes
 	})
 	r.schedule("lost", "p", "x")
 	w := r.requested(wire.WorkerVersion, "p")
@@ -183,7 +183,7 @@ func TestForeignBuild(t *testing.T) {
 		"finish":   {wire.OwnVersion, wire.Finish{UUID: foreign}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, func(c *server.Config) { c.Retries = schedule.Retries{Max: 1, First: 1, Most: 1} })
+			r := start(t, func(c *server.Config) { c.Backoff = schedule.Backoff{First: 1 << 40, Most: 1 << 40} })
 			r.schedule("one", "p", "x")
 			w := r.requested(tt.version, "p")
 			if tt.version == wire.OwnVersion {

@@ -320,7 +320,7 @@ func (t *turn) handOut() {
 				continue // its session is about to notice
 			}
 			id := uuid.New()
-			e, ok := t.state.HandOut(t.now, platform, w.worker, id)
+			e, ok := t.state.HandOut(t.now, platform, w.worker, w.identity, id)
 			if !ok {
 				panic("server: no run for platform " + platform + ", which has one ready")
 			}
@@ -330,7 +330,7 @@ func (t *turn) handOut() {
 			t.settle = append(t.settle, func(commit error) {
 				if commit == nil {
 					t.handedOut(building)
-					w.assign(building)
+					w.given(building)
 				}
 			})
 		}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"container/list"
-	"context"
 	"iter"
 	"maps"
 	"slices"
@@ -19,22 +18,19 @@ type pool struct {
 
 func newPool() *pool { return &pool{waiting: map[string]*list.List{}} }
 
-// waiter is one worker that waits. assigned is read by the worker's session
-// when ctx is done, and after it has left the pool.
+// waiter is one wish of a worker for a build.
 type waiter struct {
 	platform, worker string
+	identity         string // of a worker that can come back, else empty
 	address          string
 	since            time.Time
 	gone             func() bool   // asks the connection, without waiting
 	element          *list.Element // nil when not in the pool
-	assigned         *schedule.Building
-	wake             context.CancelFunc
-}
-
-// assign gives the worker a build and wakes its session.
-func (w *waiter) assign(b *schedule.Building) {
-	w.assigned = b
-	w.wake()
+	// given is called by the owner, who does not wait, when the hand-out is
+	// durable. The wish is not in the pool any more.
+	given func(*schedule.Building)
+	// assigned is for given: read when the wish has left the pool.
+	assigned *schedule.Building
 }
 
 func (p *pool) add(w *waiter) {

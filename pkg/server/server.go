@@ -4,7 +4,10 @@
 //
 //	connection ──▸ session (one goroutine each)
 //	                 client.go    one command after the other
-//	                 worker.go    waits in the pool, then one build after the other
+//	                 worker.go    waits in the pool, then one build after the other (tied.go)
+//	                 link.go      a worker that can come back: many builds at a time
+//	                 deliver.go   contents of one build of such a worker
+//	held.go        a build of such a worker: a goroutine of its own, whatever becomes of connections
 //	owner.go       the one goroutine that changes the state: journal first, then tell
 //	building.go    the builds that run, for observers and for those who cancel
 //
@@ -12,6 +15,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,8 +48,17 @@ type Config struct {
 	Timeout time.Duration
 	// Grace is how long a worker may take to end a build that it was told to
 	// stop, before the server ends it alone; 0 means DefaultGrace.
-	Grace   time.Duration
-	Retries schedule.Retries // zero means schedule.DefaultRetries
+	Grace time.Duration
+	// WorkerGrace is how long a worker that can come back may be away before its
+	// builds are lost; 0 means DefaultWorkerGrace.
+	WorkerGrace time.Duration
+	// CollectTimeout is how long the artifacts of a build may take whose result was
+	// decided here; 0 means DefaultCollectTimeout.
+	CollectTimeout time.Duration
+	// Heartbeat is how often peers of ours tell that they are there; three times as
+	// long they may be silent. 0 means DefaultHeartbeat.
+	Heartbeat time.Duration
+	Backoff   schedule.Backoff // zero means schedule.DefaultBackoff
 	// KeepAlive tells when a peer that went without a word is given up; not
 	// enabled means wire.KeepAlive.
 	KeepAlive net.KeepAliveConfig
@@ -59,8 +72,11 @@ type Config struct {
 
 // The defaults of Config.
 const (
-	DefaultTimeout = time.Hour
-	DefaultGrace   = 30 * time.Second
+	DefaultTimeout        = time.Hour
+	DefaultGrace          = 30 * time.Second
+	DefaultWorkerGrace    = 5 * time.Minute
+	DefaultCollectTimeout = 10 * time.Minute
+	DefaultHeartbeat      = 15 * time.Second
 )
 
 // frameMemory bounds what large frames being received take together.
@@ -75,6 +91,8 @@ type Server struct {
 	store     *store.Store
 	templates template.Dir
 	building  *buildings
+	crew      *crew
+	resumed   []*held        // builds that were left running, until Serve
 	outbox    *upload.Outbox // nil without Upload
 	budget    *wire.Budget
 	crowd     crowd
@@ -87,15 +105,12 @@ type Server struct {
 // records those that it could not.
 // A damaged state is an error that names file and offset; nothing is changed then.
 func Open(c Config) (_ *Server, err error) {
-	if c.Timeout == 0 {
-		c.Timeout = DefaultTimeout
-	}
-	if c.Grace == 0 {
-		c.Grace = DefaultGrace
-	}
-	if c.Retries == (schedule.Retries{}) {
-		c.Retries = schedule.DefaultRetries
-	}
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.Grace = cmp.Or(c.Grace, DefaultGrace)
+	c.WorkerGrace = cmp.Or(c.WorkerGrace, DefaultWorkerGrace)
+	c.CollectTimeout = cmp.Or(c.CollectTimeout, DefaultCollectTimeout)
+	c.Heartbeat = cmp.Or(c.Heartbeat, DefaultHeartbeat)
+	c.Backoff = cmp.Or(c.Backoff, schedule.DefaultBackoff)
 	if c.Sessions == 0 {
 		c.Sessions = maxSessions()
 	}
@@ -107,7 +122,7 @@ func Open(c Config) (_ *Server, err error) {
 	}
 	s := &Server{
 		Config: c, pool: newPool(), templates: template.Dir(c.ConfigDir),
-		building: newBuildings(), budget: wire.NewBudget(frameMemory),
+		building: newBuildings(), crew: newCrew(), budget: wire.NewBudget(frameMemory),
 		replies: newReplies(),
 	}
 	defer func() {
@@ -190,12 +205,18 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if s.outbox != nil {
 		s.fillOutbox() // before the state has its owner
 	}
+	for _, h := range s.resumed {
+		s.crew.begin(ctx, h)
+	}
+	s.resumed = nil
 	group.Go(func() error { return s.owner.run(ctx) })
 	group.Go(func() error { return s.accept(ctx, l) })
 	if s.outbox != nil {
 		group.Go(func() error { return s.outbox.Run(ctx) })
 	}
-	return group.Wait()
+	err := group.Wait()
+	s.crew.conducting.Wait()
+	return err
 }
 
 // platformsOf tells on which known platforms a job without one of its own

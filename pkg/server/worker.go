@@ -16,6 +16,9 @@ import (
 // serveWorker gives a worker one build after the other, or just one if it
 // speaks protocol 5. gone asks the connection whether the worker still is there.
 func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Peer, gone func() bool) error {
+	if canResume(peer) {
+		return s.serveLink(ctx, conn, peer, gone)
+	}
 	w := &workerSession{
 		Server: s, conn: conn, own: peer.Own(), address: conn.RemoteAddr(), since: time.Now(), name: conn.RemoteAddr(), gone: gone,
 	}
@@ -87,8 +90,12 @@ func (w *workerSession) request(ctx context.Context) (platform string, err error
 func (w *workerSession) await(ctx context.Context, platform string) (*schedule.Building, error) {
 	waiting, wake := context.WithCancel(ctx)
 	defer wake()
-	me := &waiter{platform: platform, worker: w.name, address: w.address, since: w.since, wake: wake, gone: w.gone}
-	if err := w.join(ctx, me); err != nil {
+	me := &waiter{platform: platform, worker: w.name, address: w.address, since: w.since, gone: w.gone}
+	me.given = func(b *schedule.Building) {
+		me.assigned = b
+		wake()
+	}
+	if err := w.join(ctx, platform, func() { w.pool.add(me) }, w.seen); err != nil {
 		return nil, err
 	}
 	_, err := w.conn.Receive(waiting) // nothing may come: it returns when woken, or when the worker went
@@ -112,43 +119,33 @@ type dismissal struct{ error }
 
 func (d dismissal) Unwrap() error { return d.error }
 
-// join adds the worker to the pool. The owner is asked once if the platform is
-// known, as it nearly always is.
-func (w *workerSession) join(ctx context.Context, me *waiter) error {
+// join adds a wish to the pool. The owner is asked once if the platform is known,
+// as it nearly always is; else seen makes it known.
+func (s *Server) join(ctx context.Context, platform string, add func(), seen func(context.Context, string) error) error {
 	known := false
-	err := w.owner.look(ctx, func(st *schedule.State) {
-		if _, fresh, err := st.Seen(me.platform); err == nil && !fresh {
+	err := s.owner.look(ctx, func(st *schedule.State) {
+		if _, fresh, err := st.Seen(platform); err == nil && !fresh {
 			known = true
-			w.pool.add(me)
+			add()
 		}
 	})
 	if err != nil || known {
 		return err
 	}
-	if err := w.seen(ctx, me.platform); err != nil {
+	if err := seen(ctx, platform); err != nil {
 		return err
 	}
-	return w.owner.look(ctx, func(*schedule.State) { w.pool.add(me) })
+	return s.owner.look(ctx, func(*schedule.State) { add() })
 }
 
 // seen makes the worker's platform known. A worker of a dropped platform, or
 // one with a name that is not allowed, is told so if its protocol has words for
 // it; else it is left waiting, as the reference does, until it goes.
 func (w *workerSession) seen(ctx context.Context, platform string) error {
-	var refusal error
-	err := w.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
-		e, fresh, err := st.Seen(platform)
-		if err != nil || !fresh {
-			refusal = err
-			return nil, err
-		}
-		return []schedule.Event{e}, nil
-	})
+	err := w.Server.seen(ctx, platform)
 	switch {
 	case err == nil:
 		return nil
-	case refusal != nil && !errors.Is(refusal, schedule.ErrDropped):
-		return dismissal{refusal}
 	case w.own:
 		return err // the session tells it
 	case errors.Is(err, schedule.ErrDropped):
@@ -158,13 +155,26 @@ func (w *workerSession) seen(ctx context.Context, platform string) error {
 	return err
 }
 
+// seen makes a platform known that a worker works for. One that will never be is
+// a dismissal.
+func (s *Server) seen(ctx context.Context, platform string) error {
+	return s.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
+		e, fresh, err := st.Seen(platform)
+		switch {
+		case err != nil && !errors.Is(err, schedule.ErrDropped):
+			return nil, dismissal{err}
+		case err != nil || !fresh:
+			return nil, err
+		}
+		return []schedule.Event{e}, nil
+	})
+}
+
 // run does one build with the worker, to its durable end, or ends it at once if
 // the worker is gone. sent is false when the worker has not heard of it; the
 // error says that the connection can not be used any more.
 func (w *workerSession) run(ctx context.Context, building *schedule.Building, gone error) (sent bool, err error) {
-	b := &build{workerSession: w, live: w.building.get(building.UUID), origin: time.Now()}
-	b.log = w.Log.With().Str("job", b.Run.Job.Name).Str("build", b.UUID.String()).
-		Str("platform", b.Run.Platform).Str("worker", w.name).Logger()
+	b := &tied{build: w.newBuild(building), conn: w.conn, own: w.own}
 	result, err := b.conduct(ctx, gone)
 	if err != nil && ctx.Err() != nil {
 		b.closeDraft()
@@ -174,7 +184,7 @@ func (w *workerSession) run(ctx context.Context, building *schedule.Building, go
 		w.endBeside(ctx, b, result)
 		return true, nil
 	}
-	if end := b.end(ctx, result); end != nil {
+	if end := b.settle(ctx, result); end != nil {
 		return b.sent, errors.Join(err, end)
 	}
 	return b.sent, err
@@ -182,10 +192,10 @@ func (w *workerSession) run(ctx context.Context, building *schedule.Building, go
 
 // endBeside ends a build while the worker asks for the next one. At most one is
 // being ended at a time: a worker must not be faster than the disk.
-func (w *workerSession) endBeside(ctx context.Context, b *build, result job.Result) {
+func (w *workerSession) endBeside(ctx context.Context, b *tied, result job.Result) {
 	w.ending.Wait()
 	w.ending.Go(func() {
-		if err := b.end(ctx, result); err != nil {
+		if err := b.settle(ctx, result); err != nil {
 			b.log.Info().Err(err).Msg("ending the build")
 			w.conn.Close()
 		}

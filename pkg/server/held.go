@@ -1,0 +1,472 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/schedule"
+	"builder/pkg/wire"
+)
+
+// held is a build on a worker that can come back. It belongs to no connection: a
+// goroutine of its own conducts it from the hand-out to its durable end, and is
+// woken by whatever happens to it.
+//
+//	             Start                Done              Want, contents
+//	handed out ─────────▸ running ─────────▸ delivering ─────────▸ ended
+//	     │ Start can not       │ cancelled,        │                 ▲
+//	     │ be sent, or the     │ too late          │ too late        │
+//	     │ worker does not     ▼                   ▼                 │
+//	     │ hold it         stopping ──────────▸ decided ─────────────┤
+//	     └─────────────────────┴───────────────────┴─────────────────┘
+//
+// The worker may be away in any of these. What is decided then is [held.judge].
+type held struct {
+	*build
+	worker string // its identity
+
+	mu        sync.Mutex
+	link      *link       // the worker's connection, nil while it is away
+	away      time.Time   // since when
+	unheard   bool        // the worker never got it
+	condemned *job.Result // the worker broke the rules
+	told      *link       // the connection on which it was told to stop
+	stopped   time.Time   // when it was first told
+	decided   time.Time   // when the result was fixed
+	result    job.Result  // as the worker says, or as decided; with offered or decided
+	done      *wire.Done  // as it came last, until it is offered
+	offered   bool        // the store knows the artifacts
+	delivery  *delivery   // the connection over which contents come, nil if none does
+	next      int64       // number of the next line
+	over      bool        // nothing may be added any more
+	settled   bool        // it has ended, durably, or the server has
+	news      chan struct{}
+}
+
+// hold begins a build that was handed out to a link.
+func (s *Server) hold(ctx context.Context, b *schedule.Building, l *link) {
+	h := &held{build: s.newBuild(b), worker: b.WorkerID, link: l, news: make(chan struct{}, 1)}
+	s.crew.begin(ctx, h)
+}
+
+// resumeBuild goes on with a build after a restart of the server. Its worker is
+// away, and has all the patience that one gets from now on.
+func (s *Server) resumeBuild(b *schedule.Building) (*held, error) {
+	h := &held{build: s.newBuild(b), worker: b.WorkerID, news: make(chan struct{}, 1)}
+	draft, err := s.store.Resume(b.Run.Job.Name, b.UUID)
+	if err != nil {
+		return nil, err
+	}
+	h.draft, h.console, h.script = draft, draft.Console(), b.Run.Job.Script
+	h.next = h.console.Lines()
+	close(h.begun)
+	h.setAway(time.Now())
+	if b.Decided != nil {
+		h.decided, h.result = b.DecidedAt, *b.Decided
+	}
+	return h, nil
+}
+
+// wake makes the conductor look again.
+func (h *held) wake() {
+	select {
+	case h.news <- struct{}{}:
+	default: // it has not looked since the last time
+	}
+}
+
+// attach makes l the way to the worker.
+func (h *held) attach(l *link) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.link, h.offered = l, false // Done comes again
+	h.setAway(time.Time{})
+	h.wake()
+}
+
+// detach is the end of l.
+func (h *held) detach(l *link) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.link == l {
+		h.link = nil
+		h.setAway(time.Now())
+		h.wake()
+	}
+}
+
+// setAway is called with mu held, or before anybody else knows of h.
+func (h *held) setAway(at time.Time) {
+	h.away = at
+	h.live.away.Store(&at)
+}
+
+// neverHeard: the worker says by its silence that it does not hold the build.
+func (h *held) neverHeard() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.unheard = true
+	h.wake()
+}
+
+// condemn ends a build whose worker broke the rules.
+func (h *held) condemn(cause error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.condemned == nil {
+		result := lost(cause)
+		h.condemned = &result
+	}
+	h.wake()
+}
+
+// conduct does the build up to its durable end, or to that of the server.
+func (h *held) conduct(ctx context.Context) {
+	defer h.closeDraft()
+	if h.draft == nil {
+		if result, ok := h.handOut(); !ok {
+			h.finish(ctx, verdict{end: &result, uncounted: h.unheard})
+			return
+		}
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	stopping := h.stopping.Done()
+	for {
+		select {
+		case <-ctx.Done():
+			h.close()
+			return // the next server goes on
+		case <-stopping:
+			stopping = nil
+		case <-h.news:
+		case <-timer.C:
+		}
+		h.offer()
+		h.tellStop()
+		v := h.judge(time.Now())
+		switch {
+		case v.end != nil:
+			h.finish(ctx, v)
+			return
+		case v.decide != nil:
+			if !h.decide(ctx, *v.decide) {
+				return
+			}
+			h.wake()
+		case v.overdue:
+			h.cancel(job.Failure(job.Timeout, "timeout: the build took longer than %v, and its worker did not end it", h.limits.Timeout))
+		}
+		timer.Reset(max(0, v.wait))
+	}
+}
+
+// handOut sends the build to the worker and makes its place in the store: the
+// worker gets ready meanwhile. When ok is false the result is that of a build
+// that could not begin.
+func (h *held) handOut() (result job.Result, ok bool) {
+	text, script, noScript := h.Server.script(h.Run)
+	h.script = script
+	var unsent error
+	if noScript == nil {
+		unsent = h.link.conn.Send(wire.Start{Build: buildStatus(h.Building), Script: text, Limits: h.limits})
+	}
+	if err := h.begin(); err != nil {
+		return job.Failure(job.ServerSide, "the server could not begin the build: %v", err), false
+	}
+	switch {
+	case noScript != nil:
+		return job.Failure(job.Setup, "%v", noScript), false
+	case unsent != nil:
+		h.neverHeard()
+		return lost(unsent), false
+	}
+	h.log.Info().Msg("build handed out")
+	return job.Result{}, true
+}
+
+// begin is build.begin for one that others know of already.
+func (h *held) begin() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.build.begin()
+}
+
+// lines takes console lines. What is there already came twice.
+func (h *held) lines(m wire.Lines) error {
+	<-h.begun
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.over || h.console == nil {
+		return nil // it is told so, or will be
+	}
+	have := h.next
+	if m.From < 0 || m.From > have {
+		return violation("lines of build %v from %d on, %d are there", h.UUID, m.From, have)
+	}
+	skip := have - m.From
+	for _, line := range m.Lines {
+		n := line.Count()
+		switch {
+		case line.Flags&job.Partial != 0:
+			h.console.SetPartial(line.Data, line.Delta)
+			continue
+		case skip >= n:
+			skip -= n
+			continue
+		case skip > 0:
+			line, n, skip = line.From(skip), n-skip, 0
+		}
+		h.console.Append(line) //nolint:errcheck // sticky; Commit reports it
+		h.next += n
+	}
+	if size := h.console.Size(); size > h.limits.MaxConsole+consoleSlack {
+		return violation("the console has %d octets, %d are allowed", size, h.limits.MaxConsole)
+	}
+	return nil
+}
+
+// consoleSlack is what a worker may print beyond the limit, which it keeps itself.
+const consoleSlack = 16 << 20
+
+// flush shows observers what has come.
+func (h *held) flush() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.console != nil && !h.over {
+		h.console.Flush() //nolint:errcheck // sticky; Commit reports it
+	}
+}
+
+// printed is how many lines have come.
+func (h *held) printed() int64 {
+	<-h.begun
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.next
+}
+
+// ended takes the end of the script. It is not taken when the build has ended
+// without it.
+func (h *held) ended(m wire.Done) (taken bool, err error) {
+	<-h.begun
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.settled {
+		return false, nil
+	}
+	size := int64(0)
+	for _, a := range m.Artifacts {
+		size += a.Size
+	}
+	switch {
+	case m.Lines != h.next && !h.over:
+		return false, violation("build %v ended after %d lines, %d have come", h.UUID, m.Lines, h.next)
+	case size > h.limits.MaxArtifacts:
+		return false, violation("build %v offers artifacts of %d octets, %d are allowed", h.UUID, size, h.limits.MaxArtifacts)
+	}
+	h.done = &m
+	h.wake()
+	return true, nil
+}
+
+// settle is the last that happens to h. It answers an end that has come while
+// another one was made durable.
+func (h *held) settle() {
+	h.mu.Lock()
+	h.settled = true
+	done, l := h.done, h.link
+	h.mu.Unlock()
+	if done != nil && l != nil {
+		l.answerEnded(*done)
+	}
+}
+
+// offer tells the store what the worker offers, and the worker whether anything
+// of it is wanted.
+func (h *held) offer() {
+	h.mu.Lock()
+	done, l := h.done, h.link
+	h.done = nil
+	h.mu.Unlock()
+	if done == nil {
+		return
+	}
+	if err := h.draft.Offer(done.Artifacts); err != nil {
+		h.log.Error().Err(err).Msg("taking the offer of artifacts")
+	}
+	lacking := len(h.draft.Lacking()) > 0
+	h.mu.Lock()
+	h.offered, h.notes = true, done.Notes
+	if h.decided.IsZero() {
+		h.result = done.Result
+	}
+	if done.Duration > 0 && done.Duration <= time.Since(h.Started) {
+		h.duration = done.Duration
+	}
+	h.mu.Unlock()
+	if lacking && l != nil {
+		l.send(wire.Want{UUID: h.UUID})
+	}
+}
+
+// tellStop tells a worker that is there, once on each connection.
+func (h *held) tellStop() {
+	wish := h.wish()
+	h.mu.Lock()
+	l := h.link
+	tell := wish != nil && l != nil && h.told != l && !h.offered
+	if tell {
+		h.told = l
+		if h.stopped.IsZero() {
+			h.stopped = time.Now()
+		}
+	}
+	h.mu.Unlock()
+	if tell {
+		h.log.Info().Stringer("result", *wish).Msg("stopping build")
+		l.send(wire.Stop{UUID: h.UUID, Result: *wish})
+	}
+}
+
+// verdict is what is to be done with a build.
+type verdict struct {
+	end       *job.Result // end it now
+	uncounted bool
+	decide    *job.Result // fix its result, artifacts may follow
+	overdue   bool        // the worker should have ended it
+	wait      time.Duration
+}
+
+const (
+	// stopSlack is what a worker may need beyond the grace to kill and to tell.
+	stopSlack = 5 * time.Second
+	// overdueSlack is what it may need to prepare a place, and to tell.
+	overdueSlack = 15 * time.Minute
+	// idle is how long nothing happens by itself.
+	idle = time.Hour
+)
+
+// judge decides what is to be done now, and how long that holds. (The table of
+// states in docs/protocol.md is this function.)
+func (h *held) judge(now time.Time) verdict {
+	wish := h.wish()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	whole := h.offered && len(h.draft.Lacking()) == 0
+	switch {
+	case h.condemned != nil:
+		return verdict{end: h.condemned}
+	case h.unheard:
+		result := lost(errors.New("it never received the build"))
+		return verdict{end: &result, uncounted: true}
+	case whole:
+		result := h.outcome(wish)
+		return verdict{end: &result}
+	case !h.decided.IsZero():
+		left := h.decided.Add(h.CollectTimeout).Sub(now)
+		if h.link == nil || left <= 0 {
+			return verdict{end: &h.result}
+		}
+		return verdict{wait: left}
+	case wish != nil && h.link == nil:
+		return verdict{end: wish}
+	case wish != nil && h.offered:
+		result := h.outcome(wish)
+		return verdict{decide: &result}
+	case wish != nil:
+		left := h.stopped.Add(h.limits.Grace + stopSlack).Sub(now)
+		if left <= 0 {
+			return verdict{decide: wish}
+		}
+		return verdict{wait: left}
+	case h.link == nil:
+		left := h.away.Add(h.WorkerGrace).Sub(now)
+		if left <= 0 {
+			result := h.lostAway()
+			return verdict{end: &result}
+		}
+		return verdict{wait: left}
+	case h.offered:
+		return verdict{wait: idle}
+	}
+	left := h.Started.Add(h.limits.Timeout + h.limits.Grace + overdueSlack).Sub(now)
+	return verdict{wait: max(left, time.Second), overdue: left <= 0}
+}
+
+// outcome is the result of a build whose script has ended: as the worker says,
+// unless the build was wanted to end and its worker has no better reason.
+func (h *held) outcome(wish *job.Result) job.Result {
+	if h.decided.IsZero() && wish != nil && h.result.Infrastructure() {
+		return *wish
+	}
+	return h.result
+}
+
+// lostAway is the result of a build whose worker did not come back.
+func (h *held) lostAway() job.Result {
+	if h.offered {
+		return job.Failure(job.WorkerLost, "worker lost: the build %v, but the worker went before its artifacts had come, and did not come back within %v", h.result, h.WorkerGrace)
+	}
+	return job.Failure(job.WorkerLost, "worker lost: it did not come back within %v", h.WorkerGrace)
+}
+
+// decide fixes the result, durably. It is false when the server ends.
+func (h *held) decide(ctx context.Context, result job.Result) bool {
+	err := h.retry(ctx, "deciding the build", func() error {
+		return h.owner.change(ctx, func(st *schedule.State, now time.Time) ([]schedule.Event, error) {
+			e, err := st.Decide(now, h.UUID, result)
+			if err != nil {
+				return nil, err
+			}
+			return []schedule.Event{e}, nil
+		})
+	})
+	if err != nil {
+		return false
+	}
+	h.log.Info().Stringer("result", result).Msg("build decided")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.decided, h.result = time.Now(), result
+	return true
+}
+
+// close stops everybody else from adding to the build.
+func (h *held) close() {
+	h.mu.Lock()
+	h.over = true
+	d := h.delivery
+	h.mu.Unlock()
+	if d != nil {
+		d.conn.Close()
+		<-d.ended
+	}
+}
+
+// finish makes the end durable and tells the worker, if it is there: that it may
+// forget the build, or must stop it.
+func (h *held) finish(ctx context.Context, v verdict) {
+	h.close()
+	if h.draft != nil {
+		for _, lacking := range h.draft.Lacking() {
+			h.draft.Drop(lacking.Content, "the worker did not deliver it")
+		}
+	}
+	if err := h.end(ctx, *v.end, v.uncounted); err != nil && !errors.Is(err, schedule.ErrEnded) {
+		return // the server ends
+	}
+	h.mu.Lock()
+	l, offered := h.link, h.offered
+	h.mu.Unlock()
+	switch {
+	case l == nil || v.uncounted:
+	case offered:
+		l.send(wire.Stored{UUID: h.UUID})
+	default:
+		l.send(wire.Stop{UUID: h.UUID, Result: *v.end})
+	}
+}

@@ -1,0 +1,400 @@
+package server_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/server"
+	"builder/pkg/wire"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+)
+
+// returning is a worker that can come back, on a connection of its own, which
+// says what it holds.
+func (r *running) returning(identity string, held ...wire.Held) (*peer, wire.Resume) {
+	r.t.Helper()
+	p := r.introduced(identity)
+	p.send(wire.Holding{Builds: held})
+	return p, p.receive(wire.KindResume).(wire.Resume)
+}
+
+// introduced is the beginning of a connection of such a worker.
+func (r *running) introduced(identity string) *peer {
+	r.t.Helper()
+	p := r.socket()
+	p.send(wire.ClientHello{Role: wire.Worker, Version: wire.OwnVersion})
+	p.receive(wire.KindWelcome)
+	p.send(wire.Introduce{Name: "tester", ID: identity, Capabilities: []string{wire.CapResume, wire.CapAlive}})
+	p.KeepAlive(time.Minute, deadline)
+	return p
+}
+
+// handedOut is such a worker with a build of the job "one" on platform "p".
+func (r *running) handedOut() (*peer, uuid.UUID) {
+	r.t.Helper()
+	if len(r.status().Jobs) == 0 {
+		r.schedule("one", "p", "script")
+	}
+	p, _ := r.returning("w")
+	p.send(wire.JobRequested{Platform: "p"})
+	return p, p.begin().Build.UUID
+}
+
+// away waits until the server has noticed that the worker of the build went.
+func (r *running) away() {
+	r.t.Helper()
+	wait(r.t, "worker away", func() bool {
+		building := r.status().Building
+		return len(building) == 1 && !building[0].Away.IsZero()
+	})
+}
+
+func resumed(t *testing.T, m wire.Resume, id uuid.UUID, from int64) {
+	t.Helper()
+	if diff := cmp.Diff([]wire.Resumption{{UUID: id, From: from}}, m.Builds); diff != "" {
+		t.Fatalf("resume (-want +got):\n%s", diff)
+	}
+}
+
+// stored waits until the build is. It may have been told to stop before.
+func stored(t *testing.T, p *peer, id uuid.UUID) {
+	t.Helper()
+	m := p.receive(wire.KindStored, wire.KindStop)
+	if m.Kind() == wire.KindStop {
+		m = p.receive(wire.KindStored)
+	}
+	if diff := cmp.Diff(any(wire.Stored{UUID: id}), any(m)); diff != "" {
+		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+}
+
+// TestResume breaks the connection, or restarts the server, between all messages
+// of a build, each of which is sent again.
+func TestResume(t *testing.T) {
+	for name, breaking := range map[string]func(r *running, p *peer){
+		"the connection breaks": func(r *running, p *peer) {
+			p.Close()
+			wait(r.t, "worker away", func() bool {
+				building := r.status().Building
+				return len(building) == 0 || !building[0].Away.IsZero()
+			})
+		},
+		"the server restarts":   func(r *running, _ *peer) { r.restart() },
+		"a new connection":      func(*running, *peer) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			p, id := r.handedOut()
+			old := p
+			again := func(printed int64, ended bool, from int64) {
+				t.Helper()
+				old = p
+				breaking(r, p)
+				var m wire.Resume
+				p, m = r.returning("w", wire.Held{UUID: id, Lines: printed, Ended: ended})
+				resumed(t, m, id, from)
+			}
+			again(0, false, 0)
+			p.send(lines(id, 0, "first", "second"))
+			r.watch(wire.Watch{What: id.String()}).expect(t, "begin 1", "line first", "line second")
+			again(3, false, 2)
+			p.send(lines(id, 0, "first", "second", "third")) // those that are there are skipped
+			p.send(lines(id, 2, "third"))
+			p.send(wire.Lines{UUID: id, From: 1, Lines: []job.Line{{Data: []byte("second\nthird\nfourth"), Flags: job.Many}}})
+			done := wire.Done{UUID: id, Lines: 4, Result: job.Result{Kind: job.Exited, Code: 3}, Notes: []string{"a note"}}
+			p.send(done)
+			stored(t, p, id)
+			build := r.ended("one", 1)[0]
+			again(4, true, 4) // the answer was lost
+			p.send(done)
+			stored(t, p, id)
+			if build.Result.Code != 3 {
+				t.Errorf("result %v", build.Result)
+			}
+			if diff := cmp.Diff([]string{"first", "second", "third", "fourth"}, r.export(id).Lines); diff != "" {
+				t.Errorf("console (-want +got):\n%s", diff)
+			}
+			r.idle("one")
+			if name == "a new connection" {
+				old.gone()
+			}
+		})
+	}
+}
+
+// TestNeverReceived: what the worker does not hold when it comes back it never
+// got. The run is handed out again, and that was no try.
+func TestNeverReceived(t *testing.T) {
+	r := start(t)
+	p, id := r.handedOut()
+	p.Close()
+	p, m := r.returning("w")
+	if len(m.Builds) > 0 {
+		t.Errorf("resume %+v", m)
+	}
+	if build := r.ended("one", 1)[0]; build.UUID != id || build.Result.Cause != job.WorkerLost || build.Try != 1 {
+		t.Errorf("build %+v", build)
+	}
+	p.send(wire.JobRequested{Platform: "p"})
+	if start := p.begin(); start.Build.Try != 1 || start.Build.UUID == id {
+		t.Errorf("start %+v", start.Build)
+	}
+}
+
+// TestWorkerAway: a worker that does not come back has lost its build; what it
+// says of it later is refused.
+func TestWorkerAway(t *testing.T) {
+	r := start(t, func(c *server.Config) { c.WorkerGrace = 100 * time.Millisecond })
+	p, id := r.handedOut()
+	p.send(lines(id, 0, "printed"))
+	p.Close()
+	build := r.ended("one", 1)[0]
+	if build.Result.Cause != job.WorkerLost || build.Result.Text != "worker lost: it did not come back within 100ms" {
+		t.Errorf("result %v", build.Result)
+	}
+	if diff := cmp.Diff([]string{"printed"}, r.export(id).Lines); diff != "" {
+		t.Errorf("console (-want +got):\n%s", diff)
+	}
+	unknown := uuid.New()
+	p, m := r.returning("w", wire.Held{UUID: id, Lines: 5}, wire.Held{UUID: unknown})
+	want := []wire.Resumption{
+		{UUID: id, Over: "the build has ended already: worker lost: it did not come back within 100ms"},
+		{UUID: unknown, Over: "the server does not know the build"},
+	}
+	if diff := cmp.Diff(want, m.Builds); diff != "" {
+		t.Errorf("resume (-want +got):\n%s", diff)
+	}
+	p.send(wire.Done{UUID: id, Lines: 5})
+	if m := p.receive(wire.KindStored).(wire.Stored); !strings.Contains(m.Refused, "ended already") {
+		t.Errorf("stored: %+v", m)
+	}
+	p.send(wire.Lines{UUID: id, From: 5}) // on its way when the worker heard so
+	p.send(wire.JobRequested{Platform: "p"})
+	if start := p.begin(); start.Build.Try != 2 {
+		t.Errorf("start %+v", start.Build)
+	}
+}
+
+// TestCancelHeld cancels a build in all its states.
+func TestCancelHeld(t *testing.T) {
+	cancelled := job.Failure(job.Cancelled, "cancelled")
+	tests := map[string]struct {
+		before func(r *running, p *peer, id uuid.UUID)
+		after  func(r *running, p *peer, id uuid.UUID)
+		want   job.Result
+	}{
+		"the worker is away": {
+			before: func(r *running, p *peer, _ uuid.UUID) { p.Close(); r.away() },
+			want:   cancelled,
+		},
+		"the worker stops it": {
+			after: func(_ *running, p *peer, id uuid.UUID) {
+				stop := p.receive(wire.KindStop).(wire.Stop)
+				p.send(lines(id, 0, "terminated"))
+				p.send(wire.Done{UUID: id, Lines: 1, Result: stop.Result})
+				stored(t, p, id)
+			},
+			want: cancelled,
+		},
+		"the worker goes instead": {
+			after: func(_ *running, p *peer, _ uuid.UUID) {
+				p.receive(wire.KindStop)
+				p.Close()
+			},
+			want: cancelled,
+		},
+		"it ended by itself in that moment": {
+			after: func(_ *running, p *peer, id uuid.UUID) {
+				p.send(wire.Done{UUID: id, Result: job.Result{Kind: job.Exited, Code: 7}})
+				stored(t, p, id)
+			},
+			want: job.Result{Kind: job.Exited, Code: 7},
+		},
+		"the worker failed to stop it": {
+			after: func(_ *running, p *peer, id uuid.UUID) {
+				p.send(wire.Done{UUID: id, Result: job.Failure(job.NoSandbox, "processes are left")})
+				stored(t, p, id)
+			},
+			want: cancelled,
+		},
+		"the worker comes back meanwhile": {
+			after: func(r *running, p *peer, id uuid.UUID) {
+				p.receive(wire.KindStop)
+				p, _ = r.returning("w", wire.Held{UUID: id})
+				stop := p.receive(wire.KindStop).(wire.Stop) // again
+				p.send(wire.Done{UUID: id, Result: stop.Result})
+				stored(t, p, id)
+			},
+			want: cancelled,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			p, id := r.handedOut()
+			if test.before != nil {
+				test.before(r, p, id)
+			}
+			if err := r.client().Cancel(t.Context(), "one", ""); err != nil {
+				t.Fatal(err)
+			}
+			if test.after != nil {
+				test.after(r, p, id)
+			}
+			build := r.ended("one", 1)[0]
+			if diff := cmp.Diff(test.want, build.Result); diff != "" {
+				t.Errorf("result (-want +got):\n%s", diff)
+			}
+			r.idle("one")
+		})
+	}
+}
+
+// TestDeaf: a worker that does not stop its build in time does not hold up its
+// result, and is refused when it comes with another one.
+func TestDeaf(t *testing.T) {
+	r := start(t, func(c *server.Config) { c.CollectTimeout = time.Millisecond })
+	_, err := r.client().Schedule(t.Context(), job.Job{Name: "one", Platform: "p", Limits: job.Limits{Grace: time.Millisecond}},
+		[]byte("x"), job.Plan{Period: job.Never}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, id := r.handedOut()
+	if err := r.client().Cancel(t.Context(), "one", "too late"); err != nil {
+		t.Fatal(err)
+	}
+	p.receive(wire.KindStop)
+	if build := r.ended("one", 1)[0]; build.Result.Text != "cancelled: too late" {
+		t.Errorf("result %v", build.Result)
+	}
+	p.receive(wire.KindStop)
+	p.send(wire.Done{UUID: id})
+	if m := p.receive(wire.KindStored).(wire.Stored); !strings.Contains(m.Refused, "cancelled") {
+		t.Errorf("stored: %+v", m)
+	}
+}
+
+// TestHostileWorker: a worker that breaks the rules loses that build, and its
+// connection; nothing else happens.
+func TestHostileWorker(t *testing.T) {
+	tests := map[string]struct {
+		message func(id uuid.UUID) wire.Message
+		want    string
+	}{
+		"lines behind the end":       {func(id uuid.UUID) wire.Message { return lines(id, 1, "x") }, "from 1 on, 0 are there"},
+		"lines before the beginning": {func(id uuid.UUID) wire.Message { return lines(id, -1, "x") }, "from -1 on"},
+		"an end too early":           {func(id uuid.UUID) wire.Message { return wire.Done{UUID: id, Lines: 5} }, "after 5 lines, 0 have come"},
+		"too much": {func(id uuid.UUID) wire.Message {
+			half := job.ContentOf(nil)
+			half.Size = 40 << 30
+			return wire.Done{UUID: id, Artifacts: []job.Artifact{{Path: "a", Content: half}, {Path: "b", Content: half}}}
+		}, "artifacts of 85899345920 octets"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			p, id := r.handedOut()
+			p.send(test.message(id))
+			if m := p.receive(wire.KindFailure).(wire.Failure); !strings.Contains(m.Text, test.want) {
+				t.Errorf("failure %q", m.Text)
+			}
+			p.gone()
+			if build := r.ended("one", 1)[0]; build.Result.Cause != job.WorkerLost || !strings.Contains(build.Result.Text, test.want) {
+				t.Errorf("result %v", build.Result)
+			}
+		})
+	}
+}
+
+// TestStolenBuild: a worker can not touch the build of another one.
+func TestStolenBuild(t *testing.T) {
+	for name, message := range map[string]func(id uuid.UUID) wire.Message{
+		"lines": func(id uuid.UUID) wire.Message { return lines(id, 0, "x") },
+		"done":  func(id uuid.UUID) wire.Message { return wire.Done{UUID: id} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			p, id := r.handedOut()
+			thief, m := r.returning("thief", wire.Held{UUID: id})
+			if m.Builds[0].Over == "" {
+				t.Errorf("resume %+v", m)
+			}
+			thief.send(message(id))
+			thief.receive(wire.KindFailure)
+			thief.gone()
+			p.send(lines(id, 0, "mine"))
+			p.send(wire.Done{UUID: id, Lines: 1})
+			stored(t, p, id)
+			if diff := cmp.Diff([]string{"mine"}, r.export(id).Lines); diff != "" {
+				t.Errorf("console (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestSlots: one connection carries many builds.
+func TestSlots(t *testing.T) {
+	r := start(t)
+	names := []string{"a", "b", "c", "d"}
+	p, _ := r.returning("w")
+	for _, name := range names {
+		r.schedule(name, "p", "script of "+name)
+		p.send(wire.JobRequested{Platform: "p"})
+	}
+	ids := map[string]uuid.UUID{}
+	for range names {
+		m := p.begin()
+		ids[m.Build.Job] = m.Build.UUID
+	}
+	for i := range 3 {
+		for name, id := range ids {
+			p.send(lines(id, int64(i), name))
+		}
+	}
+	for _, id := range ids {
+		p.send(wire.Done{UUID: id, Lines: 3})
+		stored(t, p, id)
+	}
+	for name, id := range ids {
+		if diff := cmp.Diff([]string{name, name, name}, r.export(id).Lines); diff != "" {
+			t.Errorf("console of %s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestLater: a server that is stopped tells its workers when to come again, and
+// their builds go on.
+func TestLater(t *testing.T) {
+	r := start(t)
+	p, id := r.handedOut()
+	r.halt()
+	p.receive(wire.KindLater)
+	p.gone()
+	r.start()
+	p, m := r.returning("w", wire.Held{UUID: id, Lines: 1})
+	resumed(t, m, id, 0)
+	p.send(lines(id, 0, "printed meanwhile"))
+	p.send(wire.Done{UUID: id, Lines: 1})
+	stored(t, p, id)
+}
+
+// TestSilentWorker: a worker that hangs is away after three heartbeats.
+func TestSilentWorker(t *testing.T) {
+	r := start(t, func(c *server.Config) { c.Heartbeat = 50 * time.Millisecond })
+	r.schedule("one", "p", "x")
+	p := r.socket()
+	p.send(wire.ClientHello{Role: wire.Worker, Version: wire.OwnVersion})
+	p.receive(wire.KindWelcome)
+	p.send(wire.Introduce{ID: "w", Capabilities: []string{wire.CapResume, wire.CapAlive}})
+	p.send(wire.Holding{})
+	p.receive(wire.KindResume)
+	p.send(wire.JobRequested{Platform: "p"})
+	for p.receive(wire.KindStart, wire.KindAlive).Kind() != wire.KindStart {
+		continue
+	}
+	r.away()
+}
