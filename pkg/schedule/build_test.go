@@ -29,7 +29,7 @@ func TestRetries(t *testing.T) {
 		if next, ok := s.NextDue(now); !ok || !next.Equal(e.After) {
 			t.Errorf("next due is %v, want %v", next, e.After)
 		}
-		if o, ok := s.HandOut(e.After.Add(-1), "p", "w", newUUID()); !ok || s.Run(o.Run).Job.Name != "other" {
+		if o, ok := s.HandOut(e.After.Add(-1), "p", "w", "", newUUID()); !ok || s.Run(o.Run).Job.Name != "other" {
 			t.Errorf("the other job does not go on: %+v", o)
 		}
 		now = e.After
@@ -47,7 +47,7 @@ func TestRetries(t *testing.T) {
 	if diff := cmp.Diff(&schedule.Ended{UUID: b.UUID, Result: lost, Finished: now}, s.Entry("j").Last); diff != "" {
 		t.Errorf("last end differs (-want +got):\n%s", diff)
 	}
-	if _, err := s.Finish(now, schedule.End{UUID: b.UUID}, schedule.DefaultRetries); !errors.Is(err, schedule.ErrEnded) {
+	if _, err := s.Finish(now, schedule.End{UUID: b.UUID}, schedule.DefaultBackoff); !errors.Is(err, schedule.ErrEnded) {
 		t.Errorf("ended twice: %v", err)
 	}
 }
@@ -110,7 +110,7 @@ func TestUncounted(t *testing.T) {
 	must(t, s, decide(t)(s.Execute(start, "j", "", nil)))
 	for range 10 {
 		b := handOut(t, s, start, "p")
-		e, err := s.Finish(start, schedule.End{UUID: b.UUID, Result: lost, Uncounted: true}, schedule.DefaultRetries)
+		e, err := s.Finish(start, schedule.End{UUID: b.UUID, Result: lost, Uncounted: true}, schedule.DefaultBackoff)
 		if err != nil || !e.Again || e.Tries != 0 || !e.After.IsZero() {
 			t.Fatalf("%+v, %v", e, err)
 		}
@@ -124,7 +124,7 @@ func TestOutbox(t *testing.T) {
 	for range 3 {
 		must(t, s, decide(t)(s.Execute(start, "j", "", nil)))
 		b := handOut(t, s, start, "p")
-		must(t, s, decide(t)(s.Finish(start, schedule.End{UUID: b.UUID, Upload: true}, schedule.DefaultRetries)))
+		must(t, s, decide(t)(s.Finish(start, schedule.End{UUID: b.UUID, Upload: true}, schedule.DefaultBackoff)))
 		ended = append(ended, b.UUID)
 	}
 	must(t, s, decide(t)(s.Deliver(ended[1])))

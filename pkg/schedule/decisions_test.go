@@ -341,7 +341,7 @@ func TestDropPlatform(t *testing.T) {
 	if s.Ready("p", start) {
 		t.Error("a dropped platform is ready")
 	}
-	if _, ok := s.HandOut(start, "p", "w", newUUID()); ok {
+	if _, ok := s.HandOut(start, "p", "w", "", newUUID()); ok {
 		t.Error("a dropped platform gets a run")
 	}
 	if _, fresh, err := s.Seen("p"); fresh || !errors.Is(err, schedule.ErrDropped) {

@@ -68,7 +68,9 @@ func (e Rescheduled) apply(s *State) error {
 	if old == nil {
 		return unknownJob(e.Name)
 	}
-	s.put(&Entry{Job: old.Job, Plan: e.Plan, Next: e.Next, Last: old.Last})
+	entry := *old
+	entry.Plan, entry.Next = e.Plan, e.Next
+	s.put(&entry)
 	return nil
 }
 
@@ -85,7 +87,7 @@ type CameDue struct {
 // Due decides on every entry whose time has come, the earliest first. Each is
 // enqueued once on each of its platforms, however many of its times have
 // passed, unless it is queued or being built there; on a dropped platform it
-// waits. Its next time is the first of its plan that lies after now. on tells
+// waits. For a parked job the time passes and nothing else. Its next time is the first of its plan that lies after now. on tells
 // the platforms of a job that has none of its own; it is called during Due.
 //
 // The events are to be applied in order, all before the next decision.
@@ -99,7 +101,7 @@ func (s *State) Due(now time.Time, on func(job.Job) []string) []CameDue {
 			templated = on(entry.Job)
 		}
 		for _, p := range targets(entry.Job, templated) {
-			if s.queued(e.Name, p) == nil && !s.isBuilding(e.Name, p) {
+			if !entry.Parked() && s.queued(e.Name, p) == nil && !s.isBuilding(e.Name, p) {
 				last++
 				e.Tickets = append(e.Tickets, Ticket{Run: last, Platform: p})
 			}
@@ -130,7 +132,9 @@ func (e CameDue) apply(s *State) error {
 	if err := s.checkTickets(e.Name, e.Tickets); err != nil {
 		return err
 	}
-	s.put(&Entry{Job: old.Job, Plan: old.Plan, Next: e.Next, Last: old.Last})
+	entry := *old
+	entry.Next = e.Next
+	s.put(&entry)
 	s.admit(old.Job, e.Tickets, e.At, false)
 	return nil
 }

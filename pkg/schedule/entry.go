@@ -19,7 +19,20 @@ type Entry struct {
 	Next time.Time
 	// Last is the build of the job that ended last, nil before the first.
 	Last *Ended
+	// Losses is how many builds of the job in a row, of whatever runs, have ended
+	// since their worker did; 3 park it.
+	Losses int32
+	// Setbacks is how many in a row have ended for a reason of the server's.
+	Setbacks int32
 }
+
+// lossesToPark is how many workers in a row a job may take down.
+const lossesToPark = 3
+
+// Parked reports whether the job is suspected of ending its workers. Its queued
+// runs stay where they are and are not handed out, and its times pass without
+// queueing others, until somebody executes it.
+func (e *Entry) Parked() bool { return e.Losses >= lossesToPark }
 
 // Ended is the end of a build. It is never changed.
 type Ended struct {
@@ -34,14 +47,19 @@ type slot struct {
 	index int // in the due heap, -1 if not in it
 }
 
-// put adds the entry, or replaces the one of its name.
+// put adds the entry, or replaces the one of its name. Runs of a job that is
+// parked by that, or freed, change their places.
 func (s *State) put(e *Entry) {
 	at, ok := s.entries[e.Job.Name]
 	if !ok {
-		at = &slot{index: -1}
+		at = &slot{entry: &Entry{}, index: -1}
 		s.entries[e.Job.Name] = at
 	}
+	changed := at.entry.Parked() != e.Parked()
 	at.entry = e
+	if changed {
+		s.park(e.Job.Name, e.Parked())
+	}
 	switch {
 	case at.index < 0 && !e.Next.IsZero():
 		heap.Push(&s.due, at)

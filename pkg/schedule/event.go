@@ -20,7 +20,8 @@ import (
 //	Runs    ::= SEQUENCE OF INTEGER
 //	Flag    ::= INTEGER (0|1)
 //
-// Records may grow trailing fields: readers skip those that they do not know.
+// Records may grow trailing fields: readers skip those that they do not know, and
+// take those for zero that an older record does not have.
 type Event interface {
 	// encode writes the fields, without the SEQUENCE around them.
 	encode(w *der.Writer)
@@ -49,6 +50,7 @@ const (
 	tagRestoredBuilding
 	tagRestoredUpload
 	tagRestoredCounter
+	tagDecided
 )
 
 // decoders read the fields of each event.
@@ -70,6 +72,7 @@ var decoders = [...]func(*der.Reader) Event{
 	tagRestoredBuilding:  decodeRestoredBuilding,
 	tagRestoredUpload:    decodeRestoredUpload,
 	tagRestoredCounter:   decodeRestoredCounter,
+	tagDecided:           decodeDecided,
 }
 
 // Encode makes the record of an event.
@@ -155,6 +158,9 @@ func decodeTries(r *der.Reader) int {
 	}
 	return int(n)
 }
+
+// decodeCount reads how many ends there were in a row.
+func decodeCount(r *der.Reader) int32 { return int32(decodeTries(r)) } //nolint:gosec // at most maxTries
 
 // The bounds of what a record may say; no policy and no counter gets there.
 const (

@@ -20,6 +20,8 @@ func events() []schedule.Event {
 	at := time.Date(2026, 3, 29, 1, 2, 3, 456789012, time.UTC)
 	next := time.Date(2026, 3, 30, 1, 2, 3, 456000000, time.UTC)
 	j := job.Job{Name: "odd/\x00name\xff", Platform: "p", Template: "t", Script: job.ContentOf([]byte("x")), Vars: []job.Var{{Name: "A", Value: "b c"}}}
+	j.Limits = job.Limits{Timeout: 1, Silence: 2, Grace: 3, MaxConsole: 1 << 20, MaxArtifacts: 5}
+	j.Retries = job.Retries{Tries: 7, OnFailure: true, OnTimeout: true}
 	plan := job.Plan{Period: job.Weekly, Every: time.Minute, Cron: "@daily", Zone: "Europe/Berlin"}
 	result := job.Failure(job.NoSandbox, "no jail: %s", "\xfe")
 	tickets := []schedule.Ticket{{Run: 1, Platform: "p"}, {Run: 1 << 40, Platform: ""}}
@@ -33,14 +35,20 @@ func events() []schedule.Event {
 		schedule.PlatformSeen{Platform: "p\x00"},
 		schedule.PlatformDropped{Platform: "p"},
 		schedule.PlatformUndropped{Platform: "p"},
-		schedule.HandedOut{UUID: id, Run: 9, Worker: "w", Started: at},
-		schedule.Finished{UUID: id, Result: result, Finished: at, Upload: true, Again: true, Tries: 2, After: at},
+		schedule.HandedOut{UUID: id, Run: 9, Worker: "w", WorkerID: "i\x00", Started: at},
+		schedule.Finished{UUID: id, Result: result, Finished: at, Upload: true, Again: true, Tries: 2, After: at, Losses: 3, Setbacks: 4},
 		schedule.Cancelled{Runs: []uint64{5, 6}},
 		schedule.Delivered{UUID: id},
-		schedule.RestoredEntry{Entry: &schedule.Entry{Job: j, Plan: plan, Next: next, Last: &schedule.Ended{UUID: id, Result: result, Finished: at}}},
+		schedule.RestoredEntry{Entry: &schedule.Entry{
+			Job: j, Plan: plan, Next: next, Last: &schedule.Ended{UUID: id, Result: result, Finished: at}, Losses: 3, Setbacks: 4,
+		}},
 		schedule.RestoredEntry{Entry: &schedule.Entry{Job: job.Job{Name: "n"}}},
 		schedule.RestoredRun{Run: run},
 		schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 3, Worker: "w", Started: at}},
+		schedule.RestoredBuilding{Building: &schedule.Building{
+			UUID: id, Run: run, Try: 3, Worker: "w", WorkerID: "i\x00", Started: at, Decided: &result, DecidedAt: at,
+		}},
+		schedule.Decided{UUID: id, Result: result, At: at},
 		schedule.RestoredUpload{UUID: id},
 		schedule.RestoredCounter{Runs: 12},
 	}
@@ -99,7 +107,7 @@ func TestEventRefused(t *testing.T) {
 		want   string
 	}{
 		{"nothing", nil, "missing"},
-		{"unknown event", record(17, func(*der.Writer) {}), "[17] is unknown"},
+		{"unknown event", record(18, func(*der.Writer) {}), "[18] is unknown"},
 		{"large tag", record(16000, func(*der.Writer) {}), "[16000] is unknown"},
 		{"run 0", record(10, func(w *der.Writer) { w.Sequence(func() { w.Int(0) }) }), "run id 0"},
 		{"negative run", record(10, func(w *der.Writer) { w.Sequence(func() { w.Int(-1) }) }), "run id -1"},

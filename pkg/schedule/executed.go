@@ -9,7 +9,7 @@ import (
 	"builder/pkg/job"
 )
 
-// Executed asks for runs of a job ahead of all others.
+// Executed asks for runs of a job ahead of all others, and frees it if it is parked.
 //
 //	[2] { name UTF8String, at Instant, tickets Tickets }
 type Executed struct {
@@ -21,7 +21,7 @@ type Executed struct {
 // Execute decides on running a job soon, on one platform or, with "", on all of
 // its own. A run of it that is queued there moves to the front and need not
 // wait for its next try; one that is being built stays, another is enqueued.
-// The plan is left alone. on is as in [State.Schedule].
+// A parked job is freed, on all platforms. The plan is left alone. on is as in [State.Schedule].
 func (s *State) Execute(now time.Time, name, platform string, on []string) (Executed, error) {
 	none := Executed{}
 	entry := s.Entry(name)
@@ -75,6 +75,11 @@ func (e Executed) apply(s *State) error {
 	}
 	if err := s.checkTickets(e.Name, e.Tickets); err != nil {
 		return err
+	}
+	if entry.Parked() {
+		freed := *entry
+		freed.Losses = 0
+		s.put(&freed)
 	}
 	s.admit(entry.Job, e.Tickets, e.At, true)
 	return nil

@@ -49,7 +49,7 @@ func newUUID() (id uuid.UUID) {
 // handOut hands out the next run of a platform, which there must be.
 func handOut(t testing.TB, s *schedule.State, now time.Time, platform string) *schedule.Building {
 	t.Helper()
-	e, ok := s.HandOut(now, platform, "worker", newUUID())
+	e, ok := s.HandOut(now, platform, "worker", "", newUUID())
 	if !ok {
 		t.Fatalf("no run is ready on %s at %v", platform, now)
 	}
@@ -60,7 +60,7 @@ func handOut(t testing.TB, s *schedule.State, now time.Time, platform string) *s
 // finish ends a build.
 func finish(t testing.TB, s *schedule.State, now time.Time, b *schedule.Building, result job.Result) schedule.Finished {
 	t.Helper()
-	e, err := s.Finish(now, schedule.End{UUID: b.UUID, Result: result}, schedule.DefaultRetries)
+	e, err := s.Finish(now, schedule.End{UUID: b.UUID, Result: result}, schedule.DefaultBackoff)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,8 @@ type modelEntry struct {
 	plan job.Plan
 	next time.Time
 	last uuid.UUID
+	// ends in a row, of their cause
+	losses, setbacks int
 }
 
 type modelPlatform struct {
@@ -45,8 +47,11 @@ type modelRun struct {
 }
 
 type modelBuild struct {
-	uuid uuid.UUID
-	run  modelRun
+	uuid     uuid.UUID
+	run      modelRun
+	workerID string
+	decided  string // the result's words, "" while it is open
+	result   job.Result
 }
 
 func (m *model) entry(name string) *modelEntry {
@@ -80,6 +85,23 @@ func (m *model) dropped(name string) bool {
 
 func (m *model) queued(name, platform string) int {
 	return slices.IndexFunc(m.queue, func(r modelRun) bool { return r.job.Name == name && r.platform == platform })
+}
+
+func (m *model) parked(name string) bool {
+	e := m.entry(name)
+	return e != nil && e.losses >= 3
+}
+
+// moveToEnd does what happens to a job's runs when it is parked or freed.
+func (m *model) moveToEnd(name string) {
+	var moved []modelRun
+	m.queue = slices.DeleteFunc(m.queue, func(r modelRun) bool {
+		if r.job.Name == name {
+			moved = append(moved, r)
+		}
+		return r.job.Name == name
+	})
+	m.queue = append(m.queue, moved...)
 }
 
 func (m *model) request(j job.Job, platform string, front bool) {
@@ -175,14 +197,20 @@ func (m *model) execute(name, platform string, on []string) bool {
 	if e == nil {
 		return false
 	}
-	done := false
+	var ready []string
 	for _, p := range modelTargets(e.job, on) {
 		if (platform == "" || p == platform) && !m.dropped(p) {
-			m.request(e.job, p, true)
-			done = true
+			ready = append(ready, p)
 		}
 	}
-	return done
+	if len(ready) > 0 && m.parked(name) {
+		e.losses = 0
+		m.moveToEnd(name)
+	}
+	for _, p := range ready {
+		m.request(e.job, p, true)
+	}
+	return len(ready) > 0
 }
 
 func (m *model) reschedule(name string, t time.Time, plan *job.Plan) bool {
@@ -210,6 +238,9 @@ func (m *model) due(now time.Time, on func(job.Job) []string) {
 	for _, name := range names {
 		e := m.entry(name)
 		e.next = modelNext(e.plan, e.next, now)
+		if m.parked(name) {
+			continue
+		}
 		for _, p := range modelTargets(e.job, on(e.job)) {
 			if m.queued(name, p) < 0 && !slices.ContainsFunc(m.building, func(b modelBuild) bool {
 				return b.run.job.Name == name && b.run.platform == p
@@ -224,7 +255,7 @@ func (m *model) due(now time.Time, on func(job.Job) []string) {
 func (m *model) ready(now time.Time, platform string) int {
 	best := -1
 	for i, r := range m.queue {
-		if r.platform != platform || r.after.After(now) {
+		if r.platform != platform || r.after.After(now) || m.parked(r.job.Name) {
 			continue
 		}
 		if best < 0 || !r.after.IsZero() &&
@@ -239,21 +270,37 @@ func (m *model) ready(now time.Time, platform string) int {
 	return best
 }
 
-func (m *model) handOut(now time.Time, platform string, id uuid.UUID) bool {
+func (m *model) handOut(now time.Time, platform, workerID string, id uuid.UUID) bool {
 	i := m.ready(now, platform)
 	if i >= 0 {
-		m.building = append(m.building, modelBuild{id, m.queue[i]})
+		m.building = append(m.building, modelBuild{uuid: id, run: m.queue[i], workerID: workerID})
 		m.queue = slices.Delete(m.queue, i, i+1)
 	}
 	return i >= 0
 }
 
+func (m *model) index(id uuid.UUID) int {
+	return slices.IndexFunc(m.building, func(b modelBuild) bool { return b.uuid == id })
+}
+
+func (m *model) decide(id uuid.UUID, result job.Result) bool {
+	i := m.index(id)
+	legal := i >= 0 && m.building[i].decided == ""
+	if legal {
+		m.building[i].decided, m.building[i].result = result.String(), result
+	}
+	return legal
+}
+
 func (m *model) finish(now time.Time, end schedule.End) bool {
-	i := slices.IndexFunc(m.building, func(b modelBuild) bool { return b.uuid == end.UUID })
+	i := m.index(end.UUID)
 	if i < 0 {
 		return false
 	}
-	run := m.building[i].run
+	run, result := m.building[i].run, end.Result
+	if m.building[i].decided != "" {
+		result = m.building[i].result
+	}
 	m.building = slices.Delete(m.building, i, i+1)
 	if end.Upload {
 		m.outbox = append(m.outbox, end.UUID)
@@ -264,18 +311,58 @@ func (m *model) finish(now time.Time, end schedule.End) bool {
 	}
 	e.last = end.UUID
 	fits := e.job.Platform == "" || e.job.Platform == run.platform
-	if !end.Result.Infrastructure() || !fits || m.queued(run.job.Name, run.platform) >= 0 {
+	free := fits && m.queued(run.job.Name, run.platform) < 0
+	wasParked := m.parked(run.job.Name)
+	run.job, run.after = e.job, time.Time{}
+	failures := run.tries
+	if !end.Uncounted {
+		if result.Cause == job.ServerSide {
+			e.setbacks++
+			failures = e.setbacks
+		} else {
+			e.setbacks = 0
+			run.tries++
+			failures = run.tries
+		}
+		if result.Cause == job.WorkerLost && !wasParked {
+			e.losses++
+		} else if !wasParked {
+			e.losses = 0
+		}
+		run.after = now.Add([]time.Duration{5, 20, 80, 300}[min(failures, 4)-1] * time.Second)
+	}
+	builds := e.job.Retries.Tries
+	if builds == 0 {
+		builds = 3
+	}
+	tired := run.tries >= builds || e.setbacks >= 10
+	if tired {
+		e.setbacks = 0
+	}
+	if m.parked(run.job.Name) && !wasParked {
+		m.moveToEnd(run.job.Name)
+	}
+	if tired || end.Final || !free || !modelAgain(e.job.Retries, result) {
 		return true
 	}
-	run.job, run.after = e.job, time.Time{}
-	if !end.Uncounted {
-		run.tries++
-		run.after = now.Add([]time.Duration{5 * time.Second, 20 * time.Second, 0}[run.tries-1])
-	}
-	if run.tries < 3 {
+	if m.parked(run.job.Name) {
+		m.queue = append(m.queue, run)
+	} else {
 		m.queue = slices.Insert(m.queue, 0, run)
 	}
 	return true
+}
+
+func modelAgain(r job.Retries, result job.Result) bool {
+	switch result.Cause {
+	case job.WorkerLost, job.NoSandbox, job.ServerSide:
+		return true
+	case job.Timeout:
+		return r.OnTimeout
+	case "":
+		return r.OnFailure && result.Code != 0
+	}
+	return false
 }
 
 // nextDue is when time alone changes something.
@@ -289,7 +376,7 @@ func (m *model) nextDue(now time.Time) (next time.Time) {
 		consider(e.next)
 	}
 	for _, r := range m.queue {
-		if r.after.After(now) && !m.dropped(r.platform) {
+		if r.after.After(now) && !m.dropped(r.platform) && !m.parked(r.job.Name) {
 			consider(r.after)
 		}
 	}
@@ -300,13 +387,20 @@ func (m *model) nextDue(now time.Time) (next time.Time) {
 func (m *model) describe(now time.Time) string {
 	var b strings.Builder
 	for _, e := range slices.SortedFunc(slices.Values(m.entries), func(a, b modelEntry) int { return cmp.Compare(a.job.Name, b.job.Name) }) {
-		fmt.Fprintf(&b, "entry %s %v next %v last %v\n", words(e.job), e.plan, e.next, e.last)
+		fmt.Fprintf(&b, "entry %s %v next %v last %v parked %v, %d losses, %d setbacks\n",
+			words(e.job), e.plan, e.next, e.last, e.losses >= 3, e.losses, e.setbacks)
 	}
 	for _, p := range slices.SortedFunc(slices.Values(m.platforms), func(a, b modelPlatform) int { return cmp.Compare(a.name, b.name) }) {
 		fmt.Fprintf(&b, "platform %s dropped %v ready %v\n", p.name, p.dropped, m.ready(now, p.name) >= 0)
 		runs := slices.DeleteFunc(slices.Clone(m.queue), func(r modelRun) bool { return r.platform != p.name })
 		slices.SortStableFunc(runs, func(a, b modelRun) int {
 			switch {
+			case m.parked(a.job.Name) && m.parked(b.job.Name):
+				return 0
+			case m.parked(a.job.Name):
+				return 1
+			case m.parked(b.job.Name):
+				return -1
 			case a.after.IsZero() && b.after.IsZero():
 				return 0
 			case a.after.IsZero():
@@ -321,7 +415,8 @@ func (m *model) describe(now time.Time) string {
 		}
 	}
 	for _, r := range slices.SortedFunc(slices.Values(m.building), func(a, b modelBuild) int { return cmp.Compare(a.uuid.String(), b.uuid.String()) }) {
-		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d\n", r.uuid, r.run.id, words(r.run.job), r.run.platform, r.run.tries)
+		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q decided %q\n",
+			r.uuid, r.run.id, words(r.run.job), r.run.platform, r.run.tries, r.workerID, r.decided)
 	}
 	for _, id := range m.outbox {
 		fmt.Fprintf(&b, "outbox %v\n", id)
@@ -338,7 +433,8 @@ func describe(s *schedule.State, now time.Time) string {
 		if e.Last != nil {
 			last = e.Last.UUID
 		}
-		fmt.Fprintf(&b, "entry %s %v next %v last %v\n", words(e.Job), e.Plan, e.Next, last)
+		fmt.Fprintf(&b, "entry %s %v next %v last %v parked %v, %d losses, %d setbacks\n",
+			words(e.Job), e.Plan, e.Next, last, e.Parked(), e.Losses, e.Setbacks)
 	}
 	for _, p := range s.Platforms() {
 		fmt.Fprintf(&b, "platform %s dropped %v ready %v\n", p.Name, p.Dropped, s.Ready(p.Name, now))
@@ -347,7 +443,12 @@ func describe(s *schedule.State, now time.Time) string {
 		}
 	}
 	for _, r := range slices.SortedFunc(s.Buildings(), func(a, b *schedule.Building) int { return cmp.Compare(a.UUID.String(), b.UUID.String()) }) {
-		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d\n", r.UUID, r.Run.ID, words(r.Run.Job), r.Run.Platform, r.Try-1)
+		decided := ""
+		if r.Decided != nil {
+			decided = r.Decided.String()
+		}
+		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q decided %q\n",
+			r.UUID, r.Run.ID, words(r.Run.Job), r.Run.Platform, r.Try-1, r.WorkerID, decided)
 	}
 	for id := range s.Outbox() {
 		fmt.Fprintf(&b, "outbox %v\n", id)
@@ -358,5 +459,5 @@ func describe(s *schedule.State, now time.Time) string {
 }
 
 func words(j job.Job) string {
-	return strings.Join([]string{j.Name, j.Platform, j.Script.String()[:8], j.Template, fmt.Sprint(len(j.Vars))}, "|")
+	return strings.Join([]string{j.Name, j.Platform, j.Script.String()[:8], j.Template, fmt.Sprint(len(j.Vars), j.Limits, j.Retries)}, "|")
 }

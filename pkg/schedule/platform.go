@@ -31,8 +31,8 @@ func (s *State) Platforms() []Platform {
 }
 
 // Queue yields the runs that wait for a platform: those that wait for their
-// next try by time, then the others in their order. There are none for an
-// unknown one.
+// next try by time, then the others in their order, at last those of parked jobs.
+// There are none for an unknown one.
 func (s *State) Queue(platform string) iter.Seq[*job.Run] {
 	if p, ok := s.platforms[platform]; ok {
 		return p.all()

@@ -15,7 +15,8 @@ import (
 //
 // Ready runs stand in a line. A run that waits for its next try stands beside
 // it, in the order of time; once that has come it goes before the line, where
-// it would have been without the wait.
+// it would have been without the wait. Runs of parked jobs stand aside; when their
+// job is freed they go to the end of the line, or wait for their next try.
 type platform struct {
 	dropped bool
 	ready   *list.List // of *waiting
@@ -23,21 +24,23 @@ type platform struct {
 	// that ended without an answer get here, so it is short, and moving its
 	// tail costs nothing.
 	delayed []*waiting
+	parked  *list.List // of *waiting
 	byJob   map[string]*waiting
 	running map[string]int // builds by job name
 }
 
 // waiting is the place of a queued run: it stays when the run is replaced.
 type waiting struct {
-	run  *job.Run
-	line *list.Element // nil while delayed
+	run    *job.Run
+	parked bool
+	line   *list.Element // of the ready or the parked ones, nil while delayed
 }
 
 // know returns the platform of that name, which is made if it is not known.
 func (s *State) know(name string) *platform {
 	p, ok := s.platforms[name]
 	if !ok {
-		p = &platform{ready: list.New(), byJob: map[string]*waiting{}, running: map[string]int{}}
+		p = &platform{ready: list.New(), parked: list.New(), byJob: map[string]*waiting{}, running: map[string]int{}}
 		s.platforms[name] = p
 	}
 	return p
@@ -79,7 +82,8 @@ func (s *State) queuedRuns(name string) []uint64 {
 
 // enqueue adds a run whose id and job are not queued.
 func (s *State) enqueue(run *job.Run, front bool) {
-	w := &waiting{run: run}
+	entry := s.Entry(run.Job.Name)
+	w := &waiting{run: run, parked: entry != nil && entry.Parked()}
 	s.waiting[run.ID] = w
 	p := s.know(run.Platform)
 	p.byJob[run.Job.Name] = w
@@ -95,9 +99,22 @@ func (s *State) dequeue(id uint64) {
 	delete(s.waiting, id)
 }
 
+// park sets the queued runs of a job aside, or lets them in again.
+func (s *State) park(name string, parked bool) {
+	for _, p := range s.platforms {
+		if w, ok := p.byJob[name]; ok {
+			p.extract(w)
+			w.parked = parked
+			p.insert(w, false)
+		}
+	}
+}
+
 // insert gives w its place in p.
 func (p *platform) insert(w *waiting, front bool) {
 	switch {
+	case w.parked:
+		w.line = p.parked.PushBack(w)
 	case !w.run.After.IsZero():
 		i, _ := slices.BinarySearchFunc(p.delayed, w, compareDelayed)
 		p.delayed = slices.Insert(p.delayed, i, w)
@@ -110,12 +127,17 @@ func (p *platform) insert(w *waiting, front bool) {
 
 // extract is the inverse of insert.
 func (p *platform) extract(w *waiting) {
-	if w.line != nil {
-		p.ready.Remove(w.line)
+	if w.line == nil {
+		i, _ := slices.BinarySearchFunc(p.delayed, w, compareDelayed)
+		p.delayed = slices.Delete(p.delayed, i, i+1)
 		return
 	}
-	i, _ := slices.BinarySearchFunc(p.delayed, w, compareDelayed)
-	p.delayed = slices.Delete(p.delayed, i, i+1)
+	line := p.ready
+	if w.parked {
+		line = p.parked
+	}
+	line.Remove(w.line)
+	w.line = nil
 }
 
 // advance moves w to the front of the line, where it need not wait.
@@ -158,7 +180,8 @@ func (p *platform) nextReady(now time.Time) (time.Time, bool) {
 	return p.delayed[i].run.After, true
 }
 
-// all yields the runs in their order: those that wait for a try, then the line.
+// all yields the runs in their order: those that wait for a try, then the line,
+// then those of parked jobs.
 func (p *platform) all() iter.Seq[*job.Run] {
 	return func(yield func(*job.Run) bool) {
 		for _, w := range p.delayed {
@@ -166,9 +189,11 @@ func (p *platform) all() iter.Seq[*job.Run] {
 				return
 			}
 		}
-		for e := p.ready.Front(); e != nil; e = e.Next() {
-			if !yield(e.Value.(*waiting).run) {
-				return
+		for _, line := range []*list.List{p.ready, p.parked} {
+			for e := line.Front(); e != nil; e = e.Next() {
+				if !yield(e.Value.(*waiting).run) {
+					return
+				}
 			}
 		}
 	}

@@ -79,6 +79,11 @@ func TestRandomWalk(t *testing.T) {
 				t.Fatalf("walk %d, step %d, %s: state differs from model (-model +state):\n%s", i, step, what, diff)
 			}
 			w.checkInvariants(what)
+			for e := range w.state.Entries() {
+				if e.Parked() {
+					counts["parked"]++
+				}
+			}
 			if step%50 == 49 {
 				w.checkSnapshot()
 			}
@@ -88,6 +93,9 @@ func TestRandomWalk(t *testing.T) {
 		if counts[op.name] == 0 {
 			t.Errorf("nothing of this kind was legal: %s", op.name)
 		}
+	}
+	if counts["parked"] == 0 {
+		t.Error("no job was parked")
 	}
 }
 
@@ -106,6 +114,7 @@ var operations = []struct {
 	{"undrop", 2, (*walker).undrop},
 	{"time passes", 12, (*walker).timePasses},
 	{"hand out", 20, (*walker).handOut},
+	{"decide", 3, (*walker).decide},
 	{"finish", 18, (*walker).finish},
 	{"cancel", 2, (*walker).cancel},
 	{"deliver", 3, (*walker).deliver},
@@ -178,6 +187,10 @@ func (w *walker) job() job.Job {
 	default:
 		j.Platform = w.platform()
 		j.Script = job.ContentOf([]byte{byte(w.IntN(3))})
+	}
+	if w.IntN(3) == 0 {
+		j.Limits = job.Limits{Timeout: time.Duration(w.IntN(3)) * time.Hour, MaxArtifacts: 1 << 20}
+		j.Retries = job.Retries{Tries: w.IntN(6), OnFailure: w.IntN(2) == 0, OnTimeout: w.IntN(2) == 0}
 	}
 	return j
 }
@@ -294,8 +307,9 @@ func (w *walker) handOut() bool {
 		id[i] = byte(w.Uint32())
 	}
 	platform := w.platform()
-	e, ok := w.state.HandOut(w.now, platform, "worker", id)
-	if legal := w.model.handOut(w.now, platform, id); legal != ok {
+	workerID := []string{"", "w1", "w2"}[w.IntN(3)]
+	e, ok := w.state.HandOut(w.now, platform, "worker", workerID, id)
+	if legal := w.model.handOut(w.now, platform, workerID, id); legal != ok {
 		w.t.Fatalf("hand-out on %s: %v, model says %v", platform, ok, legal)
 	}
 	if ok {
@@ -305,24 +319,43 @@ func (w *walker) handOut() bool {
 	return ok
 }
 
-func (w *walker) finish() bool {
-	if len(w.uuids) == 0 {
-		return false
+// build is a build that was handed out, mostly one of the last: the others have
+// ended.
+func (w *walker) build() (id uuid.UUID) {
+	if len(w.uuids) > 0 {
+		id = w.uuids[max(0, len(w.uuids)-1-w.IntN(6))]
 	}
-	// Mostly one of the last: the others have ended.
-	i := max(0, len(w.uuids)-1-w.IntN(6))
+	return id
+}
+
+func (w *walker) decide() bool {
+	id := w.build()
+	result := job.Failure(job.Cancelled, "cancelled: by me")
+	if w.IntN(2) == 0 {
+		result = job.Failure(job.Timeout, "ran longer than 1h on a worker that can not be stopped")
+	}
+	e, err := w.state.Decide(w.now, id, result)
+	return w.change(w.model.decide(id, result), e, err)
+}
+
+func (w *walker) finish() bool {
 	results := []job.Result{
 		{Kind: job.Exited},
 		{Kind: job.Exited, Code: 3},
 		job.Failure(job.Timeout, "ran longer than 1h"),
 		job.Failure(job.WorkerLost, "the worker went away"),
 		job.Failure(job.NoSandbox, "no jail"),
+		job.Failure(job.ServerSide, "the disk is full"),
+	}
+	result := results[w.IntN(len(results))]
+	if w.IntN(2) == 0 {
+		result = results[3] // these are to be in a row, sometimes
 	}
 	end := schedule.End{
-		UUID: w.uuids[i], Result: results[w.IntN(len(results))],
-		Upload: w.IntN(2) == 0, Uncounted: w.IntN(4) == 0,
+		UUID: w.build(), Result: result,
+		Upload: w.IntN(2) == 0, Uncounted: w.IntN(6) == 0, Final: w.IntN(8) == 0,
 	}
-	e, err := w.state.Finish(w.now, end, schedule.DefaultRetries)
+	e, err := w.state.Finish(w.now, end, schedule.DefaultBackoff)
 	return w.change(w.model.finish(w.now, end), e, err)
 }
 

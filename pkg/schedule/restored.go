@@ -14,7 +14,8 @@ import (
 
 // RestoredEntry is an entry with its history.
 //
-//	[12] { job Job, plan Plan, next Instant, last SEQUENCE OF Ended (SIZE (0|1)) }
+//	[12] { job Job, plan Plan, next Instant, last SEQUENCE OF Ended (SIZE (0|1)),
+//	       losses, setbacks INTEGER }
 //	Ended ::= SEQUENCE { uuid Uuid, result Result, finished Instant }
 type RestoredEntry struct{ Entry *Entry }
 
@@ -33,6 +34,8 @@ func (e RestoredEntry) encode(w *der.Writer) {
 			})
 		}
 	})
+	w.Int(int64(e.Entry.Losses))
+	w.Int(int64(e.Entry.Setbacks))
 }
 
 func decodeRestoredEntry(r *der.Reader) Event {
@@ -45,6 +48,9 @@ func decodeRestoredEntry(r *der.Reader) Event {
 			Finished: job.DecodeTime(&last),
 		}
 		in.Done()
+	}
+	if r.More() {
+		e.Losses, e.Setbacks = decodeCount(r), decodeCount(r)
 	}
 	return RestoredEntry{e}
 }
@@ -101,7 +107,9 @@ func (s *State) share(run *job.Run) *job.Run {
 
 // RestoredBuilding is a build that runs.
 //
-//	[14] { uuid Uuid, run Run, try INTEGER, worker UTF8String, started Instant }
+//	[14] { uuid Uuid, run Run, try INTEGER, worker UTF8String, started Instant,
+//	       workerID UTF8String, decided SEQUENCE OF Decision (SIZE (0|1)) }
+//	Decision ::= SEQUENCE { result Result, at Instant }
 type RestoredBuilding struct{ Building *Building }
 
 func (RestoredBuilding) tag() int { return tagRestoredBuilding }
@@ -112,16 +120,35 @@ func (e RestoredBuilding) encode(w *der.Writer) {
 	w.Int(int64(e.Building.Try))
 	w.Text(e.Building.Worker)
 	job.EncodeTime(w, e.Building.Started)
+	w.Text(e.Building.WorkerID)
+	w.Sequence(func() {
+		if result := e.Building.Decided; result != nil {
+			w.Sequence(func() {
+				job.EncodeResult(w, *result)
+				job.EncodeTime(w, e.Building.DecidedAt)
+			})
+		}
+	})
 }
 
 func decodeRestoredBuilding(r *der.Reader) Event {
-	return RestoredBuilding{&Building{
+	b := &Building{
 		UUID:    job.DecodeUUID(r),
 		Run:     decodeRun(r),
 		Try:     decodeTries(r),
 		Worker:  r.Text(),
 		Started: job.DecodeTime(r),
-	}}
+	}
+	if r.More() {
+		b.WorkerID = r.Text()
+		if in := r.Enter(der.Sequence); in.More() {
+			decided := in.Enter(der.Sequence)
+			result := job.DecodeResult(&decided)
+			b.Decided, b.DecidedAt = &result, job.DecodeTime(&decided)
+			in.Done()
+		}
+	}
+	return RestoredBuilding{b}
 }
 
 func (e RestoredBuilding) apply(s *State) error {

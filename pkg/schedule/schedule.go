@@ -88,6 +88,8 @@ var (
 	ErrDropped = errors.New("platform is dropped")
 	// ErrEnded: the build has ended already, or was never handed out.
 	ErrEnded = errors.New("build has ended already")
+	// ErrDecided: how the build ends is decided already.
+	ErrDecided = errors.New("end of the build is decided already")
 	// ErrNotQueued: the run is not (or no longer) in a queue.
 	ErrNotQueued = errors.New("run is not queued")
 )
@@ -149,7 +151,8 @@ func (s *State) Outbox() iter.Seq[uuid.UUID] {
 
 // NextDue is the earliest time at which time alone changes something: an entry
 // is due, or a run that waits for its next try becomes ready. Runs that are
-// ready at now lack a worker, not time; a due entry counts however late it is.
+// ready at now lack a worker, and those of parked jobs a person, not time; a due
+// entry counts however late it is.
 // ok is false when there is no such time.
 func (s *State) NextDue(now time.Time) (next time.Time, ok bool) {
 	if len(s.due) > 0 {

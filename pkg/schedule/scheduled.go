@@ -25,8 +25,8 @@ type Scheduled struct {
 }
 
 // Schedule decides on a new job, or, with update, also on a new definition and
-// plan for a job that exists; its history is kept, queued runs get the new
-// definition. A job of a platform of its own runs there, others on the
+// plan for a job that exists; its history is kept (a parked job stays parked),
+// queued runs get the new definition. A job of a platform of its own runs there, others on the
 // platforms in on: those that have its template.
 //
 // With a period (also never, as in the reference) or an interval it is enqueued
@@ -77,6 +77,12 @@ func (s *State) checkJob(j job.Job, isNew bool) error {
 		if s.isDropped(j.Platform) {
 			return fmt.Errorf("scheduling job %q: %w: %q; undrop it first", j.Name, ErrDropped, j.Platform)
 		}
+	}
+	if err := j.Limits.Check(); err != nil {
+		return fmt.Errorf("limits of job %q: %w", j.Name, err)
+	}
+	if err := j.Retries.Check(); err != nil {
+		return fmt.Errorf("retries of job %q: %w", j.Name, err)
 	}
 	for i := 1; i < len(j.Vars); i++ {
 		if j.Vars[i].Name == j.Vars[i-1].Name {
@@ -150,7 +156,7 @@ func (e Scheduled) apply(s *State) error {
 	}
 	entry := &Entry{Job: e.Job, Plan: e.Plan, Next: e.Next}
 	if old := s.Entry(e.Job.Name); old != nil {
-		entry.Last = old.Last
+		entry.Last, entry.Losses, entry.Setbacks = old.Last, old.Losses, old.Setbacks
 	}
 	s.put(entry)
 	for _, id := range s.queuedRuns(e.Job.Name) {
