@@ -95,6 +95,62 @@ func TestEventUnknownFields(t *testing.T) {
 	}
 }
 
+// TestEventOld: records of the first version end earlier, and mean what they meant.
+func TestEventOld(t *testing.T) {
+	id := uuid.UUID{1, 15: 2}
+	run := &job.Run{ID: 7, Job: job.Job{Name: "n", Platform: "p"}, Platform: "p"}
+	tests := []struct {
+		old  schedule.Event // as it was
+		cut  int            // elements that it had
+		want schedule.Event
+	}{
+		{
+			schedule.HandedOut{UUID: id, Run: 9, Worker: "w", WorkerID: "new", Started: start}, 4,
+			schedule.HandedOut{UUID: id, Run: 9, Worker: "w", Started: start},
+		},
+		{
+			schedule.Finished{UUID: id, Finished: start, Again: true, Tries: 2, After: start, Losses: 1, Setbacks: 1}, 7,
+			schedule.Finished{UUID: id, Finished: start, Again: true, Tries: 2, After: start},
+		},
+		{
+			schedule.RestoredEntry{Entry: &schedule.Entry{Job: run.Job, Losses: 3, Setbacks: 1}}, 4,
+			schedule.RestoredEntry{Entry: &schedule.Entry{Job: run.Job}},
+		},
+		{
+			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start, WorkerID: "new"}}, 5,
+			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start}},
+		},
+	}
+	for _, test := range tests {
+		got, err := schedule.Decode(shortened(schedule.Encode(test.old), test.cut))
+		if err != nil {
+			t.Errorf("%T: %v", test.old, err)
+			continue
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%T differs (-want +got):\n%s", test.old, diff)
+		}
+	}
+}
+
+// shortened is a record without its fields after the first n.
+func shortened(record []byte, n int) []byte {
+	r := der.NewReader(record)
+	tag, in := r.Choice()
+	fields := in.Enter(der.Sequence)
+	var w der.Writer
+	w.Explicit(tag, func() {
+		w.Sequence(func() {
+			for range n {
+				tag := fields.Peek()
+				content := fields.Element(tag)
+				w.Element(tag, func() { w.Data = append(w.Data, content...) })
+			}
+		})
+	})
+	return w.Data
+}
+
 func TestEventRefused(t *testing.T) {
 	record := func(tag int, fields func(*der.Writer)) []byte {
 		var w der.Writer
@@ -131,6 +187,8 @@ func TestEventDamage(t *testing.T) {
 	b := handOut(t, s, start, "p")
 	must(t, s, decide(t)(s.Schedule(start, script("queued", "p"), job.Plan{}, nil, false)))
 	must(t, s, schedule.RestoredUpload{UUID: uuid.UUID{9}})
+	decided := &schedule.Building{UUID: uuid.UUID{7}, Run: b.Run, Decided: &lost}
+	must(t, s, schedule.RestoredBuilding{Building: decided})
 	before := slices.Collect(s.Snapshot())
 
 	ticket := func(run uint64) []schedule.Ticket { return []schedule.Ticket{{Run: run, Platform: "p"}} }
@@ -158,6 +216,8 @@ func TestEventDamage(t *testing.T) {
 		{"hands out a run that is built", schedule.HandedOut{UUID: uuid.UUID{8}, Run: 1}},
 		{"uuid of a running build", schedule.HandedOut{UUID: b.UUID, Run: 2}},
 		{"uuid of an ended build", schedule.HandedOut{UUID: uuid.UUID{9}, Run: 2}},
+		{"decides on an unknown build", schedule.Decided{UUID: uuid.UUID{8}}},
+		{"decides twice", schedule.Decided{UUID: decided.UUID}},
 		{"finishes an unknown build", schedule.Finished{UUID: uuid.UUID{8}}},
 		{"cancels an unknown run", schedule.Cancelled{Runs: []uint64{7}}},
 		{"cancels a run twice", schedule.Cancelled{Runs: []uint64{2, 2}}},

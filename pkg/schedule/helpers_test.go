@@ -26,6 +26,18 @@ func must(t testing.TB, s *schedule.State, events ...schedule.Event) {
 	}
 }
 
+// rebuild makes the state that a snapshot of s makes.
+func rebuild(t testing.TB, s *schedule.State) *schedule.State {
+	t.Helper()
+	again := schedule.New()
+	for record := range s.Snapshot() {
+		if err := again.Apply(record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return again
+}
+
 // decide passes on the event of a decision that must not fail.
 func decide(t testing.TB) func(schedule.Event, error) schedule.Event {
 	return func(e schedule.Event, err error) schedule.Event {
