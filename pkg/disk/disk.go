@@ -7,15 +7,20 @@
 // it has exactly the operations whose order matters for durability.
 //
 // The one invariant that callers build on: data is durable when [File.Sync] of
-// its file has returned nil, a name is durable when [FS.SyncDir] of its
+// its file, or a [Barrier] around it, has returned nil, a name is durable when [FS.SyncDir] of its
 // directory has returned nil, and neither says anything about the other.
 package disk
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
 )
+
+// ErrNoBarrier: this system has no barrier for that file system that reports lost
+// writes. Files must be synced one by one.
+var ErrNoBarrier = errors.New("no barrier that reports lost writes")
 
 // FS is a file system. Names are paths as the operating system takes them.
 // All methods are safe for concurrent use; errors are *fs.PathError or
@@ -36,6 +41,9 @@ type FS interface {
 	Stat(name string) (fs.FileInfo, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(name string) error
+	// OpenBarrier opens a barrier on the file system of the directory dir. Where
+	// there is none the error is an [ErrNoBarrier]. The caller closes it.
+	OpenBarrier(dir string) (Barrier, error)
 }
 
 // File is an open file. After a failed Sync the state of what was written since

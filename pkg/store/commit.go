@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"builder/pkg/console"
 	"builder/pkg/job"
@@ -44,8 +43,12 @@ func (d *Draft) commit(b job.Build) (job.Build, error) {
 	if err := d.console.Flush(); err != nil {
 		return job.Build{}, err
 	}
-	b.Artifacts = slices.Clone(d.artifacts)
-	b.Notes = d.allNotes(b)
+	if n := d.offer.lacking(); n > 0 {
+		return job.Build{}, fmt.Errorf("%d of the contents that were offered have not come", n)
+	}
+	var found notes
+	b.Artifacts, found = d.offer.kept(d.artifacts, d.notes)
+	b.Notes = found.all(b.Notes)
 	data, err := record{b, d.console.Lines(), d.console.Size()}.encode()
 	if err != nil {
 		return job.Build{}, err
@@ -59,10 +62,11 @@ func (d *Draft) commit(b job.Build) (job.Build, error) {
 		return job.Build{}, err
 	}
 	d.ended = true
-	if err := d.console.Close(); err != nil {
+	if err := errors.Join(d.console.Close(), d.syncs.close()); err != nil {
 		// All of it is on disk: there is nothing that the caller could do.
-		d.store.log.Warn().Err(err).Stringer("build", b.UUID).Msg("closing a committed console")
+		d.store.log.Warn().Err(err).Stringer("build", b.UUID).Msg("closing a committed build")
 	}
+	d.dropContents()
 	return b, nil
 }
 
@@ -90,11 +94,14 @@ func (d *Draft) syncRecord(data []byte) error {
 
 // syncContents moves the contents to their places once their data is durable.
 func (d *Draft) syncContents() error {
-	if err := d.syncs.Wait(); err != nil {
+	if err := d.syncs.sync(); err != nil {
+		// What has reached the disk nobody knows, but it would be read as if it all
+		// had: the next server must not find it.
+		d.dropContents()
 		return fmt.Errorf("syncing artifacts: %w", err)
 	}
 	pending := pendingSyncs{}
-	for _, in := range d.contents {
+	for _, in := range d.received() {
 		if err := d.store.keep(in, pending); err != nil {
 			return err
 		}
@@ -103,8 +110,8 @@ func (d *Draft) syncContents() error {
 }
 
 // Abandon ends the build without a record, and closes the console, which is kept
-// as far as it goes. After Commit has succeeded it does nothing, so it may be
-// deferred.
+// as far as it goes; contents are not. After Commit has succeeded it does nothing,
+// so it may be deferred.
 func (d *Draft) Abandon() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -112,16 +119,34 @@ func (d *Draft) Abandon() error {
 		return nil
 	}
 	d.ended = true
-	d.syncs.Wait() //nolint:errcheck // nobody wants to know any more what is on disk
-	for _, in := range d.contents {
-		d.store.discard(in)
-	}
+	d.syncs.close() //nolint:errcheck // nobody wants to know any more what is on disk
+	d.dropContents()
 	err := d.console.Close()
 	if d.written {
 		err = errors.Join(err, d.withdraw())
 	}
 	if err != nil {
 		return fmt.Errorf("abandoning build %v: %w", d.place.id, err)
+	}
+	return nil
+}
+
+// Suspend ends the draft as a kill of the process would, but with its console
+// written: a server that goes leaves the build to the Resume of the next one,
+// with what has come of the contents that were offered.
+func (d *Draft) Suspend() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return nil
+	}
+	d.ended = true
+	err := errors.Join(d.console.Close(), d.syncs.close(), d.offer.close())
+	for _, in := range d.contents {
+		d.store.discard(in)
+	}
+	if err != nil {
+		return fmt.Errorf("suspending build %v: %w", d.place.id, err)
 	}
 	return nil
 }

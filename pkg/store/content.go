@@ -103,8 +103,8 @@ func (s *Store) contentFile(c job.Content) string {
 // incoming is a content that has been received, but is not in its place yet.
 type incoming struct {
 	content job.Content
-	name    string    // in tmp; empty if the store has the content already
-	file    disk.File // open until it is synced
+	name    string    // empty if the store has the content already
+	file    disk.File // open until it is synced, or left to a barrier
 }
 
 // buffers keep many small contents from costing a buffer each.
@@ -173,9 +173,18 @@ func (in *incoming) sync() error {
 		return nil
 	}
 	err := in.file.Sync()
-	if cerr := in.file.Close(); err == nil {
+	if cerr := in.close(); err == nil {
 		err = cerr
 	}
+	return err
+}
+
+// close closes the file without a sync.
+func (in *incoming) close() error {
+	if in.file == nil {
+		return nil
+	}
+	err := in.file.Close()
 	in.file = nil
 	return err
 }

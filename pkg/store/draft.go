@@ -13,25 +13,23 @@ import (
 	"builder/pkg/job"
 
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
 )
 
 const (
 	// maxArtifacts and maxNotes bound a record, whatever a worker sends.
 	maxArtifacts = 100_000
 	maxNotes     = 1_000
-	// maxUnsynced bounds the artifacts whose sync is under way: a disk that is
-	// slower than the network holds the network up, not more files open.
-	maxUnsynced = 8
 )
 
-// Draft is a build that is being made. It ends with [Draft.Commit] or
-// [Draft.Abandon]; the other methods have returned before and are safe for
-// concurrent use. Artifacts are kept in the order in which they are complete.
+// Draft is a build that is being made. It ends with [Draft.Commit],
+// [Draft.Abandon] or [Draft.Suspend]; the other methods have returned before and
+// are safe for concurrent use. Artifacts come by [Draft.Add], and are kept in the
+// order in which they are complete, or by [Draft.Offer] and [Draft.Deliver].
 //
 //	Begin, Resume -> open --Commit--> recorded
 //	                  |  ^----'error
-//	                  '--Abandon----> abandoned --Resume--> open
+//	                  |--Abandon----> abandoned --Resume--> open, without contents
+//	                  '--Suspend----> suspended --Resume--> open, with what has come
 type Draft struct {
 	store   *Store
 	place   place
@@ -39,14 +37,15 @@ type Draft struct {
 	job     string
 	console *console.Writer
 	pending pendingSyncs // what Begin or Resume made
-	syncs   errgroup.Group
+	resumed bool
+	syncs   contentSyncs
 
 	mu        sync.Mutex
-	artifacts []job.Artifact
-	contents  []*incoming
+	artifacts []job.Artifact // that were added
+	contents  []*incoming    // of those
 	paths     map[string]bool
-	notes     []string
-	unnoted   int  // notes that were too many
+	offer     offer
+	notes     notes
 	written   bool // there may be a record
 	ended     bool
 }
@@ -69,7 +68,8 @@ func (s *Store) Begin(jobName string, id uuid.UUID) (*Draft, error) {
 
 // Resume goes on with a build after a restart of the server, or after an error of
 // Begin or Abandon: with what is there of its console, which may be nothing at
-// all, and no artifacts. There must be no other draft of that build.
+// all, and no artifacts; what has come of contents is found by Offer. There must
+// be no other draft of that build.
 func (s *Store) Resume(jobName string, id uuid.UUID) (*Draft, error) {
 	d, err := s.newDraft(jobName, id)
 	if err != nil {
@@ -81,13 +81,14 @@ func (s *Store) Resume(jobName string, id uuid.UUID) (*Draft, error) {
 	if d.console, err = console.Reopen(s.fsys, d.dir); err != nil {
 		return nil, fmt.Errorf("resuming build %v: %w", id, err)
 	}
+	d.resumed = true
 	return d, nil
 }
 
 func (s *Store) newDraft(jobName string, id uuid.UUID) (*Draft, error) {
 	p := place{ours, directoryName(jobName), id}
 	d := &Draft{store: s, place: p, dir: s.dir(p), job: jobName, pending: pendingSyncs{}, paths: map[string]bool{}}
-	d.syncs.SetLimit(maxUnsynced)
+	d.syncs.group.SetLimit(maxUnsynced)
 	parent := filepath.Dir(d.dir)
 	if err := s.dirs.make(parent, d.pending); err != nil {
 		return nil, err
@@ -112,14 +113,17 @@ func (d *Draft) Add(path string, mode fs.FileMode, r io.Reader, size int64) erro
 		}
 		return nil
 	}
-	in, err := d.store.receive(r)
+	err := d.syncs.begin(d.store)
+	var in *incoming
+	if err == nil {
+		in, err = d.store.receive(r)
+	}
 	if err != nil {
 		d.unclaim(path)
 		return fmt.Errorf("receiving artifact %q: %w", path, err)
 	}
 	if in.file != nil {
-		// It is on its way to the disk while the next one comes over the network.
-		d.syncs.Go(in.sync)
+		d.syncs.add(in, false)
 	}
 	d.keep(job.Artifact{Path: path, Mode: mode & fs.ModePerm, Content: in.content}, in)
 	return nil
@@ -139,18 +143,23 @@ func (d *Draft) AddStored(path string, mode fs.FileMode, c job.Content) error {
 
 // claim reserves path, or notes why that can not be.
 func (d *Draft) claim(path string) bool {
-	err := job.CheckPath(path)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return claimPath(path, d.paths, &d.notes)
+}
+
+// claimPath adds path to paths, or notes why that can not be.
+func claimPath(path string, paths map[string]bool, notes *notes) bool {
+	err := job.CheckPath(path)
 	switch {
 	case err != nil:
-		d.note(fmt.Sprintf("not kept: %v", err))
-	case d.paths[path]:
-		d.note(fmt.Sprintf("not kept: a second artifact with the path %q", path))
-	case len(d.paths) == maxArtifacts:
-		d.note(fmt.Sprintf("not kept: artifact %q, there are %d already", path, maxArtifacts))
+		notes.add("not kept: %v", err)
+	case paths[path]:
+		notes.add("not kept: a second artifact with the path %q", path)
+	case len(paths) == maxArtifacts:
+		notes.add("not kept: artifact %q, there are %d already", path, maxArtifacts)
 	default:
-		d.paths[path] = true
+		paths[path] = true
 		return true
 	}
 	return false
@@ -173,24 +182,30 @@ func (d *Draft) keep(a job.Artifact, in *incoming) {
 func (d *Draft) Note(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.note(fmt.Sprintf(format, args...))
+	d.notes.add(format, args...)
 }
 
-func (d *Draft) note(text string) {
-	if len(d.notes) == maxNotes {
-		d.unnoted++
+// notes are at most maxNotes, and how many more there were.
+type notes struct {
+	list []string
+	more int
+}
+
+func (n *notes) add(format string, args ...any) {
+	if len(n.list) == maxNotes {
+		n.more++
 		return
 	}
-	d.notes = append(d.notes, text)
+	n.list = append(n.list, fmt.Sprintf(format, args...))
 }
 
-// allNotes is the notes, with those of b in front.
-func (d *Draft) allNotes(b job.Build) []string {
-	notes := append(slices.Clone(b.Notes), d.notes...)
-	if d.unnoted > 0 {
-		notes = append(notes, fmt.Sprintf("%d more notes are left out", d.unnoted))
+// all is the list, with first in front.
+func (n *notes) all(first []string) []string {
+	list := append(slices.Clone(first), n.list...)
+	if n.more > 0 {
+		list = append(list, fmt.Sprintf("%d more notes are left out", n.more))
 	}
-	return notes
+	return list
 }
 
 // exactly is the next left octets of r; fewer are an error.

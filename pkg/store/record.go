@@ -118,11 +118,10 @@ func (s *Store) Recorded(jobName string, id uuid.UUID) (job.Build, bool, error) 
 	if err != nil {
 		return job.Build{}, false, err
 	}
-	whole := d.console.Lines() == r.lines && d.console.Size() == r.text
-	if whole {
-		err = d.syncFound()
+	if d.console.Lines() != r.lines || d.console.Size() != r.text {
+		return job.Build{}, false, d.Suspend()
 	}
-	if err = errors.Join(err, d.Abandon()); err != nil || !whole {
+	if err = errors.Join(d.syncFound(), d.Abandon()); err != nil {
 		return job.Build{}, false, err
 	}
 	s.index.add(rowOf(p, r.build))

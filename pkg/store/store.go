@@ -7,7 +7,8 @@
 //	                             console        its console, see package console
 //	                             console.index
 //	<dir>/v1/content/<aa>/<sha256>              octets by their hash, each once
-//	<dir>/v1/tmp/                               contents that are being received
+//	<dir>/v1/tmp/<n>                            contents that are being received
+//	             <uuid>-<sha256>-<size>         those offered for a build, whole or in part
 //	<dir>/v1/index.sqlite                       a cache of the records
 //	<dir>/<job>/<uuid>/full                     a result of the reference
 //
@@ -53,6 +54,8 @@ var (
 	ErrNotFound = errors.New("no such build")
 	// ErrAmbiguous: several builds have that prefix; the message names some.
 	ErrAmbiguous = errors.New("several builds match")
+	// ErrMismatch: octets that came are not those that their hash says.
+	ErrMismatch = errors.New("the hash does not match")
 	// ErrDamaged: a file is not what was written; the message names it.
 	ErrDamaged = errors.New("damaged")
 )
@@ -71,7 +74,7 @@ type Store struct {
 }
 
 // Open opens the data directory dir: it makes what is missing, removes what was
-// not completely received, and brings the index up to date. It leaves alone the
+// received for no build, and brings the index up to date. It leaves alone the
 // builds that are unfinished, for which [Store.Recorded] or [Store.Resume] is
 // called next; nil says that there are none. There must be no
 // other Store on dir. A build whose record is damaged is logged and listed as a
@@ -88,7 +91,7 @@ func Open(fsys disk.FS, dir string, unfinished func(uuid.UUID) bool, log zerolog
 			return nil, fmt.Errorf("making the store in %s: %w", dir, err)
 		}
 	}
-	if err := s.clearTemporaries(); err != nil {
+	if err := s.clearTemporaries(unfinished); err != nil {
 		return nil, err
 	}
 	if err := s.openIndex(unfinished); err != nil {
@@ -105,14 +108,18 @@ func (s *Store) contents() string    { return filepath.Join(s.root, "v1", "conte
 func (s *Store) temporaries() string { return filepath.Join(s.root, "v1", "tmp") }
 func (s *Store) indexFile() string   { return filepath.Join(s.root, "v1", "index.sqlite") }
 
-// clearTemporaries removes what a process left that died while it received. That
-// need not be durable: what comes back is removed at the next start.
-func (s *Store) clearTemporaries() error {
+// clearTemporaries removes what a process left that died while it received, but
+// what came for an unfinished build: that is gone on with. It need not be durable:
+// what comes back is removed at the next start.
+func (s *Store) clearTemporaries(unfinished func(uuid.UUID) bool) error {
 	leftovers, err := s.fsys.ReadDir(s.temporaries())
 	if err != nil {
 		return fmt.Errorf("removing leftovers: %w", err)
 	}
 	for _, entry := range leftovers {
+		if id, ok := deliveryOf(entry.Name()); ok && unfinished(id) {
+			continue
+		}
 		if err := s.fsys.Remove(filepath.Join(s.temporaries(), entry.Name())); err != nil {
 			return fmt.Errorf("removing leftovers: %w", err)
 		}

@@ -37,6 +37,7 @@ func (f *FS) fill(left image, from, to *node, length, data func(n int) int) {
 		if old.mode.IsDir() {
 			n.entries = map[string]*node{}
 		} else {
+			f.files = append(f.files, n)
 			n.content = old.content.after(length, data)
 		}
 		to.entries[name] = n

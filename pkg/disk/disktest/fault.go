@@ -17,7 +17,8 @@ const (
 	OpTruncate
 	OpRemove
 	OpMkdir
-	OpRead // Read, ReadAt, Seek, Stat, ReadDir
+	OpBarrier // its Sync
+	OpRead    // Read, ReadAt, Seek, Stat, ReadDir
 )
 
 // ErrPowerCut is the error of every operation from the power cut on.

@@ -5,9 +5,9 @@
 // a disk may hold instead as long as nobody synced:
 //
 //	what             until                    a power cut leaves
-//	data of a file   File.Sync                each piece of 32 octets in any version since the
+//	data of a file   File.Sync, Barrier.Sync  each piece of 32 octets in any version since the
 //	                                          last sync (never written: zero)
-//	length           File.Sync                any length since the last sync
+//	length           the same                 any length since the last sync
 //	a name           FS.SyncDir of its        made or not, removed or not; a rename as one:
 //	                 directory (a rename:     the old name or the new one
 //	                 of both directories)
@@ -41,6 +41,7 @@ type FS struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
 	root   *node
+	files  []*node // all that were ever made
 	synced image
 	log    []*change // what was done to names since, in order
 	faults []*fault
@@ -100,6 +101,7 @@ func (f *FS) open(name string, flag int, perm fs.FileMode) (*node, error) {
 		return nil, syscall.ENOENT
 	case n == nil:
 		n = &node{mode: perm.Perm()}
+		f.files = append(f.files, n)
 		f.change(n, entry{}, at)
 	case flag&(os.O_CREATE|os.O_EXCL) == os.O_CREATE|os.O_EXCL:
 		return nil, syscall.EEXIST

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"builder/pkg/job"
+
+	"github.com/google/uuid"
+)
+
+// maxMismatches is how often a content may come with another hash before it is
+// given up.
+const maxMismatches = 2
+
+// Wanted is a content that was offered and has not come, or not all of it.
+type Wanted struct {
+	Content job.Content
+	Offset  int64 // how much of it is here: Deliver goes on there
+}
+
+// offer is what the worker offered, and how far each content has come. It is
+// guarded by the draft.
+type offer struct {
+	artifacts []job.Artifact
+	contents  []*delivery // of those, each once, in their order
+	notes     notes
+	known     map[job.Content]*delivery // contents, and one more that is being delivered
+	found     map[string]int64          // what an earlier draft left, with its length
+	last      *delivery                 // that was delivered; the only one whose file is open
+	busy      bool                      // it still is
+}
+
+// delivery is one content of an offer. It is lacking until it is here or dropped.
+//
+//	lacking --all of it, hash matches------------> here
+//	 |  ^--'the hash does not match, once: from 0
+//	 '--Drop, or the hash does not match twice----> dropped
+type delivery struct {
+	receiving
+	here       *incoming // complete
+	dropped    string    // why it will not come
+	mismatches int
+}
+
+func (p *delivery) lacks() bool { return p.here == nil && p.dropped == "" }
+
+// Offer says what artifacts the build has, by their hashes, in place of any offer
+// before: what has come of their contents stays. An artifact that can not be kept
+// (bad or repeated path, no hash, too many) is noted. A content that the store
+// has is not wanted; of one that an earlier draft of the build had received a
+// part, after a restart, only the rest is.
+func (d *Draft) Offer(artifacts []job.Artifact) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.offer.find(d); err != nil {
+		return fmt.Errorf("taking the offer of build %v: %w", d.place.id, err)
+	}
+	o := &d.offer
+	o.artifacts, o.contents, o.notes = nil, nil, notes{}
+	paths, seen := make(map[string]bool, len(artifacts)), make(map[job.Content]bool, len(artifacts))
+	for path := range d.paths {
+		paths[path] = true
+	}
+	for _, a := range artifacts {
+		if a.Size < 0 || a.IsZero() {
+			o.notes.add("not kept: artifact %q was offered without a hash", a.Path)
+			continue
+		}
+		if !claimPath(a.Path, paths, &o.notes) {
+			continue
+		}
+		a.Mode &= fs.ModePerm
+		o.artifacts = append(o.artifacts, a)
+		if !seen[a.Content] {
+			seen[a.Content] = true
+			o.contents = append(o.contents, o.delivery(d.store, d.place.id, a.Content))
+		}
+	}
+	for c, p := range o.known {
+		if !seen[c] && !(o.busy && p == o.last) {
+			p.discard(d.store)
+			delete(o.known, c)
+		}
+	}
+	return nil
+}
+
+// find finds, once, what an earlier draft left.
+func (o *offer) find(d *Draft) error {
+	if o.known != nil {
+		return nil
+	}
+	var found map[string]int64
+	if d.resumed {
+		var err error
+		if found, err = d.store.delivered(d.place.id); err != nil {
+			return err
+		}
+	}
+	o.known, o.found = map[job.Content]*delivery{}, found
+	return nil
+}
+
+// delivery returns the delivery of c, perhaps a new one.
+func (o *offer) delivery(s *Store, id uuid.UUID, c job.Content) *delivery {
+	p := o.known[c]
+	if p == nil {
+		p = &delivery{receiving: receiving{content: c, name: s.deliveryFile(id, c)}}
+		if size := o.found[p.name]; size <= c.Size {
+			p.size, p.old = size, size > 0
+			delete(o.found, p.name)
+		}
+		o.known[c] = p
+	}
+	if p.lacks() && !(o.busy && p == o.last) && s.HasContent(c) {
+		// This is where retention has to be told that c is in use until the draft
+		// ends: the worker will not be asked for it.
+		p.discard(s)
+		p.here = &incoming{content: c}
+	}
+	return p
+}
+
+// Lacking is what has to be delivered before Commit, each content once, in the
+// order of the offer. One that is being delivered is among them as it was before.
+func (d *Draft) Lacking() []Wanted {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var wanted []Wanted
+	for _, p := range d.offer.contents {
+		if p.lacks() {
+			wanted = append(wanted, Wanted{p.content, p.size})
+		}
+	}
+	return wanted
+}
+
+func (o *offer) lacking() int {
+	n := 0
+	for _, p := range o.contents {
+		if p.lacks() {
+			n++
+		}
+	}
+	return n
+}
+
+// Drop gives up a lacking content: its artifacts are not kept, and a note says
+// why. For any other content it does nothing.
+func (d *Draft) Drop(c job.Content, reason string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.offer.known[c]
+	if p == nil || !p.lacks() {
+		return
+	}
+	p.dropped = reason
+	if !(d.offer.busy && p == d.offer.last) {
+		p.discard(d.store)
+	}
+}
+
+// kept is what a record says: the artifacts that were added and those whose
+// contents came, and all notes. Nothing is lacking.
+func (o *offer) kept(added []job.Artifact, noted notes) ([]job.Artifact, notes) {
+	artifacts := slices.Clone(added)
+	all := notes{slices.Clone(noted.list), noted.more + o.notes.more}
+	for _, note := range o.notes.list {
+		all.add("%s", note)
+	}
+	for _, a := range o.artifacts {
+		if p := o.known[a.Content]; p.dropped != "" {
+			all.add("not kept: artifact %q: %s", a.Path, p.dropped)
+		} else {
+			artifacts = append(artifacts, a)
+		}
+	}
+	return artifacts, all
+}
+
+// received are the complete contents of the draft.
+func (d *Draft) received() []*incoming {
+	all := slices.Clone(d.contents)
+	for _, p := range d.offer.contents {
+		if p.here != nil {
+			all = append(all, p.here)
+		}
+	}
+	return all
+}
+
+// discard removes what has come. The file of what is complete is not closed here:
+// it may be about to be synced.
+func (p *delivery) discard(s *Store) {
+	if p.here == nil {
+		p.receiving.discard(s.fsys)
+	} else if p.here.name != "" {
+		s.fsys.Remove(p.here.name) //nolint:errcheck // one that stays is removed when the draft ends
+		p.here.name = ""
+	}
+}
+
+// close closes what is open.
+func (o *offer) close() error {
+	if o.last == nil {
+		return nil
+	}
+	return o.last.close()
+}
+
+// dropContents removes all contents of the draft that are not in their places, and
+// what an earlier draft left. Nothing waits for a sync. What stays for any reason is
+// removed at the next start.
+func (d *Draft) dropContents() {
+	for _, in := range d.contents {
+		d.store.discard(in)
+	}
+	for _, p := range d.offer.known {
+		p.discard(d.store)
+	}
+	if err := d.offer.find(d); err != nil { // there was no offer
+		d.store.log.Warn().Err(err).Stringer("build", d.place.id).Msg("looking for contents that are of no use")
+	}
+	for name := range d.offer.found {
+		d.store.fsys.Remove(name) //nolint:errcheck // see above
+	}
+}
