@@ -71,6 +71,29 @@ func (m *mortal) SyncDir(name string) error {
 	return m.FS.SyncDir(name)
 }
 
+func (m *mortal) OpenBarrier(dir string) (disk.Barrier, error) {
+	if err := m.step(); err != nil {
+		return nil, err
+	}
+	b, err := m.FS.OpenBarrier(dir)
+	if err != nil {
+		return nil, err
+	}
+	return mortalBarrier{b, m}, nil
+}
+
+type mortalBarrier struct {
+	disk.Barrier
+	m *mortal
+}
+
+func (b mortalBarrier) Sync() error {
+	if err := b.m.step(); err != nil {
+		return err
+	}
+	return b.Barrier.Sync()
+}
+
 type mortalFile struct {
 	disk.File
 	m *mortal

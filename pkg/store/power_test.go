@@ -8,12 +8,14 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"builder/pkg/disk"
 	"builder/pkg/disk/disktest"
 	"builder/pkg/job"
 	"builder/pkg/store"
@@ -29,12 +31,24 @@ import (
 // only some of the operations are tried, others each time; STORE_ROUNDS=1 tries
 // them all, a greater one with as many seeds.
 
+// barrierOrNot takes the barriers from a disk with some seeds.
+func barrierOrNot(fsys disk.FS, seed uint64) disk.FS {
+	if seed%3 == 0 {
+		return noBarrier{fsys}
+	}
+	return fsys
+}
+
+type noBarrier struct{ disk.FS }
+
+func (noBarrier) OpenBarrier(string) (disk.Barrier, error) { return nil, disk.ErrNoBarrier }
+
 // stride is every how many operations are tried.
 func stride() int {
 	if os.Getenv("STORE_ROUNDS") != "" || os.Getenv("STORE_SEED") != "" {
 		return 1
 	}
-	return 4
+	return 10
 }
 
 // seeds returns as many seeds as there are rounds, STORE_ROUNDS times as many
@@ -58,9 +72,10 @@ func seeds(t *testing.T, rounds int) []uint64 {
 
 // kept is a build with all that belongs to it.
 type kept struct {
-	build job.Build
-	lines []string
-	files []file
+	build  job.Build
+	lines  []string
+	files  []file // that are added
+	offers []file // that are offered and delivered
 }
 
 // history is what a store was told, and what it acknowledged.
@@ -76,10 +91,23 @@ func newHistory() *history {
 }
 
 var builds = []kept{
-	{buildOf("alpha", 1), []string{"one", "two"}, nil},
-	{buildOf("alpha", 2), []string{"three"}, []file{{"x", "content of x"}, {"script", "#!/bin/sh\n"}, {"y", "yyy"}}},
-	{buildOf("beta", 3), nil, []file{{"same", "content of x"}, {"z", strings.Repeat("z", 300)}}},
-	{buildOf("beta", 4), []string{"the last"}, nil},
+	{buildOf("alpha", 1), []string{"one", "two"}, nil, nil},
+	{
+		buildOf("alpha", 2), []string{"three"},
+		[]file{{"x", "content of x"}, {"script", "#!/bin/sh\n"}, {"y", "yyy"}},
+		[]file{{"x too", "content of x"}, {"offered", strings.Repeat("offered", 40)}, {"empty", ""}},
+	},
+	{buildOf("beta", 3), nil, []file{{"same", "content of x"}, {"z", strings.Repeat("z", 300)}}, manyOffers()},
+	{buildOf("beta", 4), []string{"the last"}, nil, nil},
+}
+
+// manyOffers are more than are synced one by one.
+func manyOffers() []file {
+	files := []file{{"same too", "content of x"}, {"again", strings.Repeat("offered", 40)}}
+	for n := range 34 {
+		files = append(files, file{fmt.Sprint("many/", n), fmt.Sprint("one of many: ", n)})
+	}
+	return files
 }
 
 // unfinished is what a server finds in its journal: builds whose end it did not
@@ -107,6 +135,9 @@ func (h *history) live(s *store.Store) {
 // finish commits k, a second time if that fails, or abandons it.
 func (h *history) finish(d *store.Draft, k kept, again bool) {
 	err := fill(d, k.lines, k.files)
+	if err == nil && k.offers != nil {
+		err = deliverAll(d, k.offers)
+	}
 	if err == nil {
 		_, err = d.Commit(k.build)
 		if err != nil && again {
@@ -122,6 +153,40 @@ func (h *history) finish(d *store.Draft, k kept, again bool) {
 	}
 }
 
+// deliverAll offers files and delivers what lacks of them. Some come in pieces,
+// and after an error it goes on once, where that is said to be possible.
+func deliverAll(d *store.Draft, files []file) error {
+	if err := d.Offer(offered(files...)); err != nil {
+		if err = d.Offer(offered(files...)); err != nil {
+			return err
+		}
+	}
+	data := map[job.Content]string{}
+	for _, f := range files {
+		data[job.ContentOf([]byte(f.data))] = f.data
+	}
+	failures := 0
+	for {
+		wanted := d.Lacking()
+		if len(wanted) == 0 {
+			return nil
+		}
+		for i, w := range wanted {
+			from, to := int(w.Offset), len(data[w.Content])
+			if i%8 == 0 && from == 0 {
+				to /= 2
+			}
+			err := deliver(d, data[w.Content], from, to)
+			if err == nil || errors.Is(err, errBroken) || errors.Is(err, store.ErrMismatch) {
+				continue
+			}
+			if failures++; failures > 1 {
+				return err
+			}
+		}
+	}
+}
+
 // check opens a disk and compares it with the history. A build that was not
 // acknowledged is there as a whole, or not at all.
 func (h *history) check(fsys *disktest.FS, dir string) error {
@@ -130,6 +195,9 @@ func (h *history) check(fsys *disktest.FS, dir string) error {
 		return fmt.Errorf("opening what is left: %w", err)
 	}
 	defer s.Close()
+	if err := h.checkTemporaries(fsys, dir); err != nil {
+		return err
+	}
 	for c := range h.put {
 		if _, err := read(s.OpenContent(c)); err != nil {
 			return fmt.Errorf("a content that was put: %w", err)
@@ -170,6 +238,21 @@ func (h *history) check(fsys *disktest.FS, dir string) error {
 	return nil
 }
 
+// checkTemporaries checks that no more is left of what came than what is of use.
+func (h *history) checkTemporaries(fsys disk.FS, dir string) error {
+	entries, err := fsys.ReadDir(filepath.Join(dir, "v1/tmp"))
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if id, err := uuid.Parse(name[:min(36, len(name))]); err != nil || !h.unfinished(id) {
+			return fmt.Errorf("%s is left in tmp", name)
+		}
+	}
+	return nil
+}
+
 // checkCrashes cuts the power and checks what may be left: once with the index
 // that was there, once without, since no other disk goes with it.
 func (h *history) checkCrashes(fsys *disktest.FS, dir string) error {
@@ -189,9 +272,7 @@ func (k kept) check(s *store.Store) error {
 		return err
 	}
 	want := k.build
-	for _, f := range k.files {
-		want.Artifacts = append(want.Artifacts, job.Artifact{Path: f.path, Mode: 0o755, Content: job.ContentOf([]byte(f.data))})
-	}
+	want.Artifacts = offered(slices.Concat(k.files, k.offers)...)
 	if diff := cmp.Diff(want, b); diff != "" {
 		return fmt.Errorf("(-want +got):\n%s", diff)
 	}
@@ -249,7 +330,7 @@ func TestPowerCut(t *testing.T) {
 			fsys, dir := disktest.New(seed+uint64(n)), scratch(t)
 			fsys.CutAt(n)
 			h := newHistory()
-			if s, err := store.Open(fsys, dir, nil, zerolog.Nop()); err == nil {
+			if s, err := store.Open(barrierOrNot(fsys, seed), dir, nil, zerolog.Nop()); err == nil {
 				h.live(s)
 				s.Close()
 			}
@@ -268,7 +349,7 @@ func TestKill(t *testing.T) {
 		for n := 1 + int(seed)%stride(); n <= count+1; n += stride() {
 			fsys, dir := disktest.New(seed+uint64(n)), scratch(t)
 			h := newHistory()
-			if s, err := store.Open(newMortal(fsys, n), dir, nil, zerolog.Nop()); err == nil {
+			if s, err := store.Open(barrierOrNot(newMortal(fsys, n), seed), dir, nil, zerolog.Nop()); err == nil {
 				h.live(s)
 				s.Close()
 			}
@@ -318,7 +399,7 @@ func (h *history) restart(fsys *disktest.FS, dir string) error {
 				return err
 			}
 		}
-		h.finish(d, kept{build: k.build, lines: k.lines}, false)
+		h.finish(d, kept{build: k.build, lines: k.lines, offers: k.offers}, false)
 		if h.committed[k.build.UUID] == "" {
 			return fmt.Errorf("build %v could not be made again", h.begun[i].build.UUID)
 		}
@@ -335,6 +416,7 @@ func TestFaults(t *testing.T) {
 		{Err: syscall.EIO, Op: disktest.OpSync},
 		{Err: syscall.EIO, Op: disktest.OpSyncDir},
 		{Err: syscall.EIO, Op: disktest.OpRead},
+		{Err: syscall.EIO, Op: disktest.OpBarrier},
 	} {
 		t.Run(fmt.Sprintf("%v %d", fault.Err, fault.Op), func(t *testing.T) {
 			for _, seed := range seeds(t, 1) {
@@ -342,7 +424,7 @@ func TestFaults(t *testing.T) {
 					fsys, dir := disktest.New(seed+uint64(fault.N)), scratch(t)
 					fsys.Inject(fault)
 					h := newHistory()
-					s, err := store.Open(fsys, dir, nil, zerolog.Nop())
+					s, err := store.Open(barrierOrNot(fsys, seed), dir, nil, zerolog.Nop())
 					if err == nil {
 						h.live(s)
 						s.Close()
@@ -432,7 +514,7 @@ func TestDiskFull(t *testing.T) {
 			t.Fatalf("a record on a full disk: %v", err)
 		}
 		fsys.Heal()
-		h.finish(d, kept{build: k.build}, false)
+		h.finish(d, kept{build: k.build, offers: k.offers}, false)
 		if len(h.committed) != 1 {
 			t.Fatalf("write %d failed: it could not be committed afterwards", n)
 		}
