@@ -111,3 +111,27 @@ func (f *faultyFile) Sync() error {
 	}
 	return f.File.Sync()
 }
+
+func (f *faulty) OpenBarrier(dir string) (disk.Barrier, error) {
+	if err := f.check("open", dir); err != nil {
+		return nil, err
+	}
+	b, err := f.system.OpenBarrier(dir)
+	if err != nil {
+		return nil, err
+	}
+	return faultyBarrier{b, f, dir}, nil
+}
+
+type faultyBarrier struct {
+	disk.Barrier
+	files *faulty
+	dir   string
+}
+
+func (b faultyBarrier) Sync() error {
+	if err := b.files.check("sync", b.dir); err != nil {
+		return err
+	}
+	return b.Barrier.Sync()
+}
