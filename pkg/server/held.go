@@ -42,20 +42,20 @@ type held struct {
 	delivery  *delivery   // the connection over which contents come, nil if none does
 	next      int64       // number of the next line
 	over      bool        // nothing may be added any more
-	settled   bool        // it has ended, durably, or the server has
 	news      chan struct{}
+	settled   chan struct{} // closed when it has ended, durably, or the server has
 }
 
 // hold begins a build that was handed out to a link.
 func (s *Server) hold(ctx context.Context, b *schedule.Building, l *link) {
-	h := &held{build: s.newBuild(b), worker: b.WorkerID, link: l, news: make(chan struct{}, 1)}
+	h := &held{build: s.newBuild(b), worker: b.WorkerID, link: l, news: make(chan struct{}, 1), settled: make(chan struct{})}
 	s.crew.begin(ctx, h)
 }
 
 // resumeBuild goes on with a build after a restart of the server. Its worker is
 // away, and has all the patience that one gets from now on.
 func (s *Server) resumeBuild(b *schedule.Building) (*held, error) {
-	h := &held{build: s.newBuild(b), worker: b.WorkerID, news: make(chan struct{}, 1)}
+	h := &held{build: s.newBuild(b), worker: b.WorkerID, news: make(chan struct{}, 1), settled: make(chan struct{})}
 	draft, err := s.store.Resume(b.Run.Job.Name, b.UUID)
 	if err != nil {
 		return nil, err
@@ -78,13 +78,19 @@ func (h *held) wake() {
 	}
 }
 
-// attach makes l the way to the worker.
-func (h *held) attach(l *link) {
+// attach makes l the way to the worker, and returns the number of the next line.
+// ok is false when the build is being ended.
+func (h *held) attach(l *link) (next int64, ok bool) {
+	<-h.begun
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.over {
+		return 0, false
+	}
 	h.link, h.offered = l, false // Done comes again
 	h.setAway(time.Time{})
 	h.wake()
+	return h.next, true
 }
 
 // detach is the end of l.
@@ -241,22 +247,16 @@ func (h *held) flush() {
 	}
 }
 
-// printed is how many lines have come.
-func (h *held) printed() int64 {
-	<-h.begun
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.next
-}
-
 // ended takes the end of the script. It is not taken when the build has ended
 // without it.
 func (h *held) ended(m wire.Done) (taken bool, err error) {
 	<-h.begun
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.settled {
+	select {
+	case <-h.settled:
 		return false, nil
+	default:
 	}
 	size := int64(0)
 	for _, a := range m.Artifacts {
@@ -277,7 +277,7 @@ func (h *held) ended(m wire.Done) (taken bool, err error) {
 // another one was made durable.
 func (h *held) settle() {
 	h.mu.Lock()
-	h.settled = true
+	close(h.settled)
 	done, l := h.done, h.link
 	h.mu.Unlock()
 	if done != nil && l != nil {

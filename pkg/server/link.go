@@ -86,10 +86,14 @@ func (l *link) resume(m wire.Holding) wire.Resume {
 		h := expected[b.UUID]
 		delete(expected, b.UUID)
 		r := wire.Resumption{UUID: b.UUID}
+		goes := false
+		if h != nil {
+			if r.From, goes = h.attach(l); !goes {
+				<-h.settled
+			}
+		}
 		switch {
-		case h != nil:
-			r.From = h.printed()
-			h.attach(l)
+		case goes:
 		case b.Ended:
 			r.From = b.Lines // its Done is answered from the record
 		default:
