@@ -36,12 +36,14 @@ type clientSession struct {
 	*Server
 	conn *wire.Conn
 	own  bool // speaks our own version
+	// returns tells that the client comes back when its connection ends.
+	returns bool
 }
 
 // serveClient does one request of the reference's client, or one after the
 // other of ours. Each ends with Success or Failure.
 func (s *Server) serveClient(ctx context.Context, conn *wire.Conn, peer wire.Peer) error {
-	c := &clientSession{Server: s, conn: conn, own: peer.Own()}
+	c := &clientSession{Server: s, conn: conn, own: peer.Own(), returns: peer.Own() && peer.Can(wire.CapAlive)}
 	for first := true; ; first = false {
 		m, err := c.request(ctx, first)
 		if err != nil {
@@ -161,7 +163,11 @@ func (c *clientSession) serve(ctx context.Context, m wire.Message) error {
 	case wire.Observe:
 		return c.attended(ctx, func(ctx context.Context) error { return c.observe(ctx, m) })
 	case wire.Watch:
-		return c.attended(ctx, func(ctx context.Context) error { return c.watch(ctx, m) })
+		err := c.attended(ctx, func(ctx context.Context) error { return c.watch(ctx, m) })
+		if c.returns && errors.Is(err, errStopped) {
+			return sendError{errors.Join(err, c.conn.Send(wire.Later{After: laterTime, Reason: err.Error()}))}
+		}
+		return err
 	case wire.List:
 		return c.list(ctx, m)
 	case wire.Export:

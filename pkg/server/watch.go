@@ -41,10 +41,13 @@ func (c *clientSession) watch(ctx context.Context, m wire.Watch) error {
 		return c.end(ctx, t, true)
 	}
 	w := watcher{clientSession: c, run: m.Run, job: m.Job, seen: map[uuid.UUID]bool{}}
+	t, err := w.begin(ctx, m.Build)
 	for from := m.From; ; from = 0 {
-		t, err := w.next(ctx)
 		if err != nil {
 			return err
+		}
+		if m.Build != uuid.Nil && t.UUID != m.Build {
+			from = 0
 		}
 		if err := c.show(ctx, t, from); err != nil {
 			return err
@@ -56,6 +59,7 @@ func (c *clientSession) watch(ctx context.Context, m wire.Watch) error {
 		if err := c.end(ctx, t, !again); err != nil || !again {
 			return err
 		}
+		t, err = w.next(ctx)
 	}
 }
 
@@ -134,6 +138,30 @@ type watcher struct {
 
 // runBuilds is how many of a job's last builds are searched for those of a run.
 const runBuilds = 100
+
+// begin finds the first build to be shown. A client that comes back names the one
+// that it was shown last; it was shown all before that.
+func (w *watcher) begin(ctx context.Context, last uuid.UUID) (target, error) {
+	if last == uuid.Nil {
+		return w.next(ctx)
+	}
+	t, found := target{}, false
+	if l := w.building.get(last); l != nil {
+		t, found = liveTarget(l), true
+	} else if build, err := w.store.Build(last); err == nil {
+		t, found = endedTarget(build), true
+	}
+	if !found || t.Run != w.run {
+		return w.next(ctx)
+	}
+	earlier, err := w.unseen()
+	for _, build := range earlier {
+		if build.Started.Before(t.Started) {
+			w.seen[build.UUID] = true
+		}
+	}
+	return w.take(t), err
+}
 
 // next waits for a build of the run that was not seen yet. Of those that ended
 // before anybody watched only the newest is shown, and only if no other follows.
