@@ -7,6 +7,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,20 +26,33 @@ type Client struct {
 	dialer  wire.Dialer
 	conn    *wire.Conn // nil when the next request needs a new one
 	remote  wire.Remote
+	beat    time.Duration
+	pause   time.Duration
 }
 
 // Options are what may differ; the zero value is usable.
 type Options struct {
 	Program  string // version, told to the server
 	Protocol int    // forces a protocol version; 0 tries ours, then the reference's
+	// KeepAlive is how often the client and a server of ours tell each other that
+	// they are there, if nothing else is to be said; who says nothing for three
+	// times as long is taken for lost. 0 means 15 seconds.
+	KeepAlive time.Duration
+	// Pause is the time before a watch that lost its connection makes another one;
+	// it grows with each attempt. 0 means 1 second.
+	Pause time.Duration
 }
 
 // New makes a client of the server at address, "host:port" ([wire.Address] makes
 // one of what a person typed). It connects when first asked.
 func New(address string, o Options) *Client {
-	return &Client{address: address, dialer: wire.Dialer{
-		Role: wire.Client, Force: o.Protocol, Introduce: wire.Introduce{Program: o.Program},
-	}}
+	introduce := wire.Introduce{Program: o.Program, Capabilities: []string{wire.CapResume, wire.CapAlive}}
+	return &Client{
+		address: address,
+		dialer:  wire.Dialer{Role: wire.Client, Force: o.Protocol, Introduce: introduce},
+		beat:    cmp.Or(o.KeepAlive, 15*time.Second),
+		pause:   cmp.Or(o.Pause, time.Second),
+	}
 }
 
 // Close closes the connection.
@@ -90,6 +104,9 @@ func (c *Client) connect(ctx context.Context) error {
 	c.conn, c.remote = conn, remote
 	if remote.Own() {
 		c.dialer.KnownOwn = true
+	}
+	if remote.Can(wire.CapAlive) {
+		conn.KeepAlive(c.beat, 3*c.beat)
 	}
 	return nil
 }
@@ -177,11 +194,19 @@ func (c *Client) Schedule(ctx context.Context, j job.Job, script []byte, plan jo
 	if err != nil {
 		return wire.Accepted{}, err
 	}
+	bounded := j.Limits != job.Limits{} || j.Retries != job.Retries{}
 	if own {
+		if bounded {
+			if err := c.need(ctx, wire.CapLimits, "keep limits and retries of a job"); err != nil {
+				return wire.Accepted{}, err
+			}
+		}
 		return c.order(ctx, wire.Define{Job: j, Script: script, Plan: plan, Update: update})
 	}
 	opamPackage, orb := j.IsOrbBuild()
 	switch {
+	case bounded:
+		return wire.Accepted{}, c.Cannot("keep limits and retries of a job")
 	case update:
 		return wire.Accepted{}, c.Cannot("replace a job's definition (unschedule it first)")
 	case plan.Cron != "" || plan.Every != 0:

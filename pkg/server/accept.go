@@ -95,8 +95,11 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 		}
 	})()
 	peer, err := wire.Accept(ctx, conn, wire.Welcome{
-		Program:      s.Program,
-		Capabilities: []string{wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapResume, wire.CapAlive},
+		Program: s.Program,
+		Capabilities: []string{
+			wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapLimits,
+			wire.CapResume, wire.CapAlive,
+		},
 	})
 	if err == nil {
 		if peer.Can(wire.CapAlive) {

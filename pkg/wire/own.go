@@ -18,7 +18,8 @@ const (
 	CapBuilds = "builds" // List, Export
 	CapCancel = "cancel" // Cancel, Stop
 	CapBuild  = "build"  // Start, Lines, Finish, Stored
-	CapResume = "resume" // Holding, Resume, Done, Want, Deliver, Content, Missing, Later; also a worker's
+	CapLimits = "limits" // Job.Limits and Job.Retries in Define
+	CapResume = "resume" // Holding, Resume, Done, Want, Deliver, Content, Missing, Later; also a peer's
 	CapAlive  = "alive"  // Alive; also a peer's
 )
 
