@@ -36,9 +36,9 @@ func builds(o *options) *cobra.Command {
 				return writeJSON(cmd.OutOrStdout(), each(list, buildJSON))
 			}
 			t := &table{w: tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)}
-			t.section("Builds", "none", "BUILD", "JOB", "PLATFORM", "STARTED", "TOOK", "RESULT")
+			t.section("Builds", "none", "BUILD", "JOB", "PLATFORM", "RUN", "TRY", "STARTED", "TOOK", "RESULT")
 			for _, b := range list {
-				t.row(b.UUID.String(), quoted(b.Job), quoted(b.Platform), clock(b.Started), span(b.Finished.Sub(b.Started)),
+				t.row(b.UUID.String(), quoted(b.Job), quoted(b.Platform), number(b.Run), number(uint64(max(0, b.Try))), clock(b.Started), span(b.Finished.Sub(b.Started)),
 					harmless(b.Result.String()))
 			}
 			return t.close()

@@ -45,18 +45,25 @@ func info(o *options) *cobra.Command {
 func writeStatus(out io.Writer, s wire.StatusReply, now time.Time) error {
 	t := &table{w: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	t.section("Schedule", "no jobs", "JOB", "PLATFORM", "WHAT", "PLAN", "NEXT")
+	parked := map[string]bool{}
 	for _, j := range s.Jobs {
-		t.row(quoted(j.Job.Name), platformOf(j.Job), whatOf(j.Job), harmless(j.Plan.String()), due(j.Next, now))
+		next := due(j.Next, now)
+		if j.Parked {
+			parked[j.Job.Name] = true
+			next = "parked: it ended its workers; execute frees it"
+		}
+		t.row(quoted(j.Job.Name), platformOf(j.Job), whatOf(j.Job), harmless(j.Plan.String()), next)
 	}
+	t.writeLimits(s.Jobs)
 	t.section("Queued", "nothing waits", "PLATFORM", "RUN", "JOB", "WAITING", "TRIES")
 	for _, p := range s.Platforms {
 		for _, run := range p.Queue {
-			t.row(quoted(p.Name), runID(run.ID), quoted(run.Job.Name), since(run.Asked, now), tries(run, now))
+			t.row(quoted(p.Name), number(run.ID), quoted(run.Job.Name), since(run.Asked, now), tries(run, parked[run.Job.Name], now))
 		}
 	}
 	t.section("Running", "no builds", "JOB", "PLATFORM", "WORKER", "BUILD", "ELAPSED")
 	for _, b := range s.Building {
-		t.row(quoted(b.Job), quoted(b.Platform), orDash(b.Worker), b.UUID.String(), since(b.Started, now))
+		t.row(quoted(b.Job), quoted(b.Platform), workerOf(b, now), b.UUID.String(), since(b.Started, now))
 	}
 	t.section("Waiting workers", "none", "PLATFORM", "WORKER", "ADDRESS", "WAITING")
 	for _, p := range s.Platforms {
@@ -123,6 +130,23 @@ func platformOf(j job.Job) string {
 	return quoted(j.Platform)
 }
 
+// writeLimits shows the jobs whose limits or retries are not the defaults, if there
+// are any.
+func (t *table) writeLimits(jobs []wire.JobStatus) {
+	begun := false
+	for _, j := range jobs {
+		limits := limitsOf(j.Job)
+		if limits == "" {
+			continue
+		}
+		if !begun {
+			begun = true
+			t.section("Limits", "", "JOB", "OTHER THAN THE DEFAULTS")
+		}
+		t.row(quoted(j.Job.Name), limits)
+	}
+}
+
 // whatOf tells what a job is made of.
 func whatOf(j job.Job) string {
 	if opamPackage, ok := j.IsOrbBuild(); ok {
@@ -138,18 +162,30 @@ func whatOf(j job.Job) string {
 	return text
 }
 
-func runID(id uint64) string {
-	if id == 0 {
+// number is one that counts from 1; a server that does not tell it says 0.
+func number(n uint64) string {
+	if n == 0 {
 		return "-"
 	}
-	return fmt.Sprint(id)
+	return fmt.Sprint(n)
 }
 
-func tries(run job.Run, now time.Time) string {
+func tries(run job.Run, parked bool, now time.Time) string {
+	if parked {
+		return fmt.Sprintf("%d, parked", run.Tries)
+	}
 	if run.After.After(now) {
 		return fmt.Sprintf("%d, the next %s", run.Tries, relative(run.After.Sub(now)))
 	}
 	return fmt.Sprint(run.Tries)
+}
+
+// workerOf tells who has a build, and whether it is connected.
+func workerOf(b wire.BuildStatus, now time.Time) string {
+	if b.Away.IsZero() {
+		return orDash(b.Worker)
+	}
+	return orDash(b.Worker) + " (away for " + since(b.Away, now) + ")"
 }
 
 func since(t, now time.Time) string {

@@ -28,6 +28,17 @@ type (
 		Script   *contentOut       `json:"script"`
 		Plan     planOut           `json:"plan"`
 		Next     *time.Time        `json:"next"`
+		Limits   limitsOut         `json:"limits"`
+		Retries  int               `json:"retries"`
+		RetryOn  []string          `json:"retry_on"`
+		Parked   bool              `json:"parked"`
+	}
+	limitsOut struct {
+		Timeout      float64 `json:"timeout"`
+		Silence      float64 `json:"silence"`
+		Grace        float64 `json:"grace"`
+		MaxConsole   int64   `json:"max_console"`
+		MaxArtifacts int64   `json:"max_artifacts"`
 	}
 	contentOut struct {
 		SHA256 string `json:"sha256"`
@@ -59,6 +70,10 @@ type (
 		Build   *uuid.UUID `json:"build"`
 	}
 	buildingOut struct {
+		attemptOut
+		Away *time.Time `json:"away"`
+	}
+	attemptOut struct {
 		UUID     uuid.UUID  `json:"uuid"`
 		Job      string     `json:"job"`
 		Platform string     `json:"platform"`
@@ -68,7 +83,7 @@ type (
 		Started  *time.Time `json:"started"`
 	}
 	buildOut struct {
-		buildingOut
+		attemptOut
 		Finished *time.Time  `json:"finished"`
 		Duration float64     `json:"duration"`
 		Success  bool        `json:"success"`
@@ -113,6 +128,14 @@ func jobJSON(j wire.JobStatus) jobOut {
 	return jobOut{
 		Name: j.Job.Name, Platform: j.Job.Platform, Template: j.Job.Template, Vars: vars,
 		Script: contentJSON(j.Job.Script), Next: instant(j.Next), Plan: planJSON(j.Plan),
+		Limits: limitsJSON(j.Job.Limits), Retries: j.Job.Retries.Max() - 1, RetryOn: retryOn(j.Job.Retries), Parked: j.Parked,
+	}
+}
+
+func limitsJSON(l job.Limits) limitsOut {
+	return limitsOut{
+		Timeout: l.Timeout.Seconds(), Silence: l.Silence.Seconds(), Grace: l.Grace.Seconds(),
+		MaxConsole: l.MaxConsole, MaxArtifacts: l.MaxArtifacts,
 	}
 }
 
@@ -149,14 +172,14 @@ func platformJSON(p wire.PlatformStatus) platformOut {
 }
 
 func buildingJSON(b wire.BuildStatus) buildingOut {
-	return buildingOut{
+	return buildingOut{attemptOut: attemptOut{
 		UUID: b.UUID, Job: b.Job, Platform: b.Platform, Worker: b.Worker, Run: b.Run, Try: b.Try, Started: instant(b.Started),
-	}
+	}, Away: instant(b.Away)}
 }
 
 func buildJSON(b job.Build) buildOut {
 	return buildOut{
-		buildingOut: buildingOut{
+		attemptOut: attemptOut{
 			UUID: b.UUID, Job: b.Job, Platform: b.Platform, Worker: b.Worker, Run: b.Run, Try: b.Try, Started: instant(b.Started),
 		},
 		Finished: instant(b.Finished), Duration: b.Finished.Sub(b.Started).Seconds(), Success: b.Result.Success(),

@@ -9,6 +9,7 @@ import (
 
 func orbBuild(o *options) *cobra.Command {
 	var when planFlags
+	var limits limitFlags
 	var update, follow bool
 	cmd := &cobra.Command{
 		Use:   "orb-build NAME PACKAGE",
@@ -25,11 +26,16 @@ which the server has an orb-build template.`,
 			if follow && plan.Cron != "" {
 				return usagef("--follow does not go with --cron, which queues nothing at once: use execute --follow")
 			}
-			return submit(cmd, c, submission{job: job.OrbBuild(args[0], args[1]), plan: plan, update: update, follow: follow})
+			s := submission{job: job.OrbBuild(args[0], args[1]), plan: plan, update: update, follow: follow}
+			if err := limits.set(cmd, &s.job); err != nil {
+				return err
+			}
+			return submit(cmd, c, s)
 		}),
 	}
 	when.add(cmd)
-	cmd.Flags().BoolVar(&update, "update", false, "replace definition and plan of a job that exists; its history is kept")
+	limits.add(cmd)
+	cmd.Flags().BoolVar(&update, "update", false, "replace definition, limits and plan of a job that exists; its history is kept")
 	cmd.Flags().BoolVar(&follow, "follow", false, "watch the first run that is queued; the exit status tells how it ended")
 	return cmd
 }

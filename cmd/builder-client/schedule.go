@@ -16,6 +16,7 @@ import (
 // scheduleFlags are the flags of schedule as typed.
 type scheduleFlags struct {
 	when           planFlags
+	limits         limitFlags
 	template       string
 	vars           []string
 	update, follow bool
@@ -33,6 +34,8 @@ expression it is not.`,
   builder-client schedule nightly debian-12 build.sh --cron "30 3 * * mon-fri" --tz Europe/Berlin
   builder-client schedule tool debian-12 --template go-build --every 90m \
       --var REPO=https://git.example.org/tool --var REF=HEAD --var PACKAGE=./cmd/tool
+  builder-client schedule nightly debian-12 build.sh --update --timeout 2h --silence 20m --max-artifacts 2GiB \
+      --retries 5 --retry-on timeout
   echo 'uname -a' | builder-client schedule uname freebsd-14 - --period never --follow`,
 		Args:              arguments("NAME", "PLATFORM", "[SCRIPT]"),
 		ValidArgsFunction: completeSchedule(o),
@@ -45,15 +48,19 @@ expression it is not.`,
 		}),
 	}
 	f.when.add(cmd)
+	f.limits.add(cmd)
 	cmd.Flags().StringVar(&f.template, "template", "", "`name` of a template on the server, in place of SCRIPT")
 	cmd.Flags().StringArrayVar(&f.vars, "var", nil, "a `variable` of the template: NAME=VALUE; repeatable")
-	cmd.Flags().BoolVar(&f.update, "update", false, "replace definition and plan of a job that exists; its history is kept")
+	cmd.Flags().BoolVar(&f.update, "update", false, "replace definition, limits and plan of a job that exists; its history is kept")
 	cmd.Flags().BoolVar(&f.follow, "follow", false, "watch the run that is queued; the exit status tells how it ended")
 	return cmd
 }
 
 func (f *scheduleFlags) submission(cmd *cobra.Command, args []string) (submission, error) {
 	s := submission{job: job.Job{Name: args[0], Platform: args[1]}, update: f.update, follow: f.follow}
+	if err := f.limits.set(cmd, &s.job); err != nil {
+		return s, err
+	}
 	withTemplate := cmd.Flags().Changed("template")
 	var err error
 	if s.plan, err = f.when.plan(cmd); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"builder/pkg/client"
 	"builder/pkg/job"
@@ -26,6 +27,7 @@ type screen struct {
 	terminal bool
 	shown    []byte     // of the line that is being printed
 	midLine  bool       // the cursor is not at the beginning of a line
+	lost     bool       // the connection, and that was said
 	build    uuid.UUID  // begun last
 	ended    *job.Build // what became of it, nil while it runs
 }
@@ -41,11 +43,11 @@ func isTerminal(w io.Writer) bool {
 }
 
 func (s *screen) viewer() client.Viewer {
-	return client.Viewer{Begin: s.begin, Line: s.line, Pause: s.out.Flush, End: s.end}
+	return client.Viewer{Begin: s.begin, Line: s.line, Pause: s.out.Flush, End: s.end, Lost: s.lose}
 }
 
 func (s *screen) begin(b wire.BuildStatus) error {
-	s.build, s.ended = b.UUID, nil
+	s.build, s.ended, s.lost = b.UUID, nil, false
 	text := "build " + b.UUID.String()
 	if b.Job != "" {
 		text += " of job " + quoted(b.Job)
@@ -66,6 +68,7 @@ func (s *screen) begin(b wire.BuildStatus) error {
 }
 
 func (s *screen) line(l job.Line) error {
+	s.lost = false
 	partial := l.Flags&job.Partial != 0
 	if partial && !s.terminal {
 		return nil
@@ -103,7 +106,7 @@ func (s *screen) endLine() error {
 }
 
 func (s *screen) end(b job.Build, again bool) error {
-	s.ended = &b
+	s.ended, s.lost = &b, false
 	text := "result: " + harmless(b.Result.String())
 	if took := b.Finished.Sub(b.Started); took > 0 {
 		text += " after " + span(took)
@@ -118,6 +121,15 @@ func (s *screen) end(b job.Build, again bool) error {
 		text += "\nit is tried again"
 	}
 	return s.note(text)
+}
+
+// lose says that there is no connection, once until there is something to show.
+func (s *screen) lose(err error, _ time.Duration) error {
+	if s.lost {
+		return nil
+	}
+	s.lost = true
+	return s.note("connection lost, trying again: " + harmless(err.Error()))
 }
 
 // note says something about the build, behind what was printed until now.

@@ -66,6 +66,18 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d d %d h", d/day, d%day/time.Hour)
 }
 
+// period is a duration as flags take it, without what is zero at its end: 2h, not
+// 2h0m0s.
+func period(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
+
 // count is a number with its noun.
 func count(n int, noun string) string {
 	if n == 1 {

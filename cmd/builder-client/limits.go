@@ -1,0 +1,182 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/program"
+
+	"github.com/spf13/cobra"
+)
+
+// limitFlags are those that bound a job's builds and say how often it is tried.
+type limitFlags struct {
+	timeout, silence, grace  time.Duration
+	maxConsole, maxArtifacts string
+	retries                  int
+	retryOn                  []string
+}
+
+func (l *limitFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.DurationVar(&l.timeout, "timeout", 0, "`time` after which the script is ended (default: the server's, 1h)")
+	f.DurationVar(&l.silence, "silence", 0, "`time` without output after which the script is ended (default: the server's, none)")
+	f.DurationVar(&l.grace, "grace", 0, "`time` that a script which is ended has to do so by itself (default: the server's, 30s)")
+	f.StringVar(&l.maxConsole, "max-console", "", "`size` of the console that is kept, such as 100MiB (default: the server's, 1GiB)")
+	f.StringVar(&l.maxArtifacts, "max-artifacts", "", "`size` that all artifacts may have, such as 2GiB (default: the server's, 50GiB)")
+	f.IntVar(&l.retries, "retries", job.DefaultTries-1, "`number` of further tries when a build was lost")
+	f.StringSliceVar(&l.retryOn, "retry-on", nil, "also try again after these `ends`: failure, timeout")
+	for _, name := range []string{"timeout", "silence", "grace", "max-console", "max-artifacts", "retries"} {
+		must(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
+	}
+	must(cmd.RegisterFlagCompletionFunc("retry-on", cobra.FixedCompletions(
+		[]string{"failure", "timeout", "failure,timeout"}, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+// must is for what only a mistake in the program can break.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// set gives a job what the flags say; those that are not given stay open.
+func (l *limitFlags) set(cmd *cobra.Command, j *job.Job) error {
+	changed := cmd.Flags().Changed
+	j.Limits = job.Limits{Timeout: l.timeout, Silence: l.silence, Grace: l.grace}
+	for name, d := range map[string]time.Duration{"timeout": l.timeout, "silence": l.silence, "grace": l.grace} {
+		if changed(name) && d <= 0 {
+			return usagef("--%s %v: the time must be positive", name, d)
+		}
+	}
+	for name, size := range map[string]struct {
+		text string
+		to   *int64
+	}{"max-console": {l.maxConsole, &j.Limits.MaxConsole}, "max-artifacts": {l.maxArtifacts, &j.Limits.MaxArtifacts}} {
+		if !changed(name) {
+			continue
+		}
+		var err error
+		if *size.to, err = parseSize(size.text); err != nil {
+			return usagef("--%s: %w", name, err)
+		}
+	}
+	if changed("retries") {
+		if l.retries < 0 {
+			return usagef("--retries %d: the number must not be negative", l.retries)
+		}
+		j.Retries.Tries = min(l.retries, math.MaxInt-1) + 1
+	}
+	for _, end := range l.retryOn {
+		switch end {
+		case "failure":
+			j.Retries.OnFailure = true
+		case "timeout":
+			j.Retries.OnTimeout = true
+		default:
+			return usagef("--retry-on %q: use failure or timeout", end)
+		}
+	}
+	if err := cmp.Or(j.Limits.Check(), j.Retries.Check()); err != nil {
+		return program.Usage(err)
+	}
+	return nil
+}
+
+// units of sizes: those of 1024 end in i, as IEC 80000-13 has it.
+var units = []struct {
+	name   string
+	octets int64
+}{
+	{"Ti", 1 << 40}, {"Gi", 1 << 30}, {"Mi", 1 << 20}, {"Ki", 1 << 10},
+	{"T", 1e12}, {"G", 1e9}, {"M", 1e6}, {"k", 1e3}, {"K", 1e3},
+}
+
+// parseSize reads a whole positive number of octets, perhaps with a unit: 512MiB,
+// 50GiB; 1G and 1GB are 10^9.
+func parseSize(text string) (int64, error) {
+	digits := strings.TrimSuffix(text, "B")
+	factor := int64(1)
+	for _, unit := range units {
+		if rest, ok := strings.CutSuffix(digits, unit.name); ok {
+			digits, factor = rest, unit.octets
+			break
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	switch {
+	case err != nil || n <= 0 || digits[0] == '+':
+		return 0, fmt.Errorf("size %q is not understood: use a positive number of octets, or with a unit as in 512MiB, 50GiB, 1GB", text)
+	case n > math.MaxInt64/factor:
+		return 0, fmt.Errorf("size %q is too large", text)
+	}
+	return n * factor, nil
+}
+
+// size is a number of octets as parseSize reads it, in the largest unit that
+// leaves nothing over.
+func size(n int64) string {
+	for _, unit := range units {
+		if n != 0 && n%unit.octets == 0 {
+			return strconv.FormatInt(n/unit.octets, 10) + unit.name + "B"
+		}
+	}
+	return strconv.FormatInt(n, 10) + "B"
+}
+
+// limitsOf tells how a job's limits and retries differ from the defaults, and
+// nothing if they do not.
+func limitsOf(j job.Job) string {
+	var parts []string
+	set := j.Limits
+	for _, t := range []struct {
+		name   string
+		is, by time.Duration
+	}{
+		{"timeout", set.Timeout, job.DefaultLimits.Timeout},
+		{"silence", set.Silence, job.DefaultLimits.Silence},
+		{"grace", set.Grace, job.DefaultLimits.Grace},
+	} {
+		if t.is != 0 && t.is != t.by {
+			parts = append(parts, t.name+" "+period(t.is))
+		}
+	}
+	for _, s := range []struct {
+		name   string
+		is, by int64
+	}{
+		{"console", set.MaxConsole, job.DefaultLimits.MaxConsole},
+		{"artifacts", set.MaxArtifacts, job.DefaultLimits.MaxArtifacts},
+	} {
+		if s.is != 0 && s.is != s.by {
+			parts = append(parts, s.name+" "+size(s.is))
+		}
+	}
+	ends := retryOn(j.Retries)
+	if j.Retries.Max() != job.DefaultTries || len(ends) > 0 {
+		retries := "retries " + strconv.Itoa(j.Retries.Max()-1)
+		if len(ends) > 0 {
+			retries += " on " + strings.Join(ends, " and ")
+		}
+		parts = append(parts, retries)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// retryOn are the ends that a job is tried again after, beside those that are
+// always.
+func retryOn(r job.Retries) []string {
+	ends := []string{}
+	if r.OnFailure {
+		ends = append(ends, "failure")
+	}
+	if r.OnTimeout {
+		ends = append(ends, "timeout")
+	}
+	return ends
+}
