@@ -11,6 +11,8 @@ var (
 	Relative    = relative
 	Quoted      = quoted
 	Harmless    = harmless
+	ParseSize   = parseSize
+	Size        = size
 	WriteStatus = writeStatus
 	StatusJSON  = statusJSON
 	BuildJSON   = buildJSON

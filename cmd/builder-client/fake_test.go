@@ -50,8 +50,9 @@ func startFake(ts *testscript.TestScript, serve func(context.Context, *wire.Conn
 }
 
 // startFickle runs a server of our own version on which a run takes two tries,
-// exports break off, or stand still if it is "stalled", watching "broken" breaks
-// off too, and nothing can be cancelled.
+// exports break off, or stand still if it is "stalled", watching "broken", "gone"
+// and "down" breaks off too, after which there are no such build as the second,
+// and no more connections for the third; and nothing can be cancelled.
 func startFickle(ts *testscript.TestScript, _ bool, _ []string) {
 	startFake(ts, func(ctx context.Context, conn *wire.Conn) error {
 		all := []string{wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds}
@@ -63,11 +64,15 @@ func startFickle(ts *testscript.TestScript, _ bool, _ []string) {
 			if err != nil {
 				return err
 			}
+			w, watches := m.(wire.Watch)
+			if watches && w.Build == fickleBuilds["down"] {
+				return errBroken
+			}
 			for i, answer := range fickleAnswers(ctx, m) {
 				if err := conn.Send(answer); err != nil {
 					return err
 				}
-				if w, ok := m.(wire.Watch); ok && w.What == "broken" && i == 1 {
+				if watches && i == 1 && fickleBuilds[w.What] != uuid.Nil {
 					return errBroken
 				}
 			}
@@ -76,6 +81,9 @@ func startFickle(ts *testscript.TestScript, _ bool, _ []string) {
 }
 
 var errBroken = errors.New("broken off on purpose")
+
+// fickleBuilds are the builds whose watching breaks off.
+var fickleBuilds = map[string]uuid.UUID{"broken": {1}, "gone": {3}, "down": {4}}
 
 func fickleAnswers(ctx context.Context, m wire.Message) []wire.Message {
 	switch m := m.(type) {
@@ -93,6 +101,11 @@ func fickleAnswers(ctx context.Context, m wire.Message) []wire.Message {
 		}}}
 	}
 	first, second := uuid.UUID{1}, uuid.UUID{2}
+	if w := m.(wire.Watch); w.Build == fickleBuilds["gone"] && w.Build != uuid.Nil {
+		return []wire.Message{wire.Failure{Text: "no such build"}}
+	} else if id := fickleBuilds[w.What]; id != uuid.Nil {
+		first = id
+	}
 	line := func(id uuid.UUID, text string) wire.Message {
 		return wire.Lines{UUID: id, Lines: []job.Line{{Data: []byte(text)}}}
 	}

@@ -88,13 +88,13 @@ func (l *limitFlags) set(cmd *cobra.Command, j *job.Job) error {
 	return nil
 }
 
-// units of sizes: those of 1024 end in i, as IEC 80000-13 has it.
+// units of sizes, the largest first: those of 1024 end in i, as IEC 80000-13 has it.
 var units = []struct {
 	name   string
 	octets int64
 }{
-	{"Ti", 1 << 40}, {"Gi", 1 << 30}, {"Mi", 1 << 20}, {"Ki", 1 << 10},
-	{"T", 1e12}, {"G", 1e9}, {"M", 1e6}, {"k", 1e3}, {"K", 1e3},
+	{"Ti", 1 << 40}, {"T", 1e12}, {"Gi", 1 << 30}, {"G", 1e9},
+	{"Mi", 1 << 20}, {"M", 1e6}, {"Ki", 1 << 10}, {"k", 1e3}, {"K", 1e3},
 }
 
 // parseSize reads a whole positive number of octets, perhaps with a unit: 512MiB,

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -53,7 +55,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"server": startServer, "worker": startWorker, "manual": runManual, "legacy": startLegacy, "fickle": startFickle,
+			"server": startServer, "restart": restartServer, "worker": startWorker, "manual": runManual, "legacy": startLegacy, "fickle": startFickle,
 			"status": exitStatus, "interrupt": interrupt, "result": makeResult, "capture": capture,
 		},
 		Setup: func(env *testscript.Env) error {
@@ -85,14 +87,34 @@ func exitStatus(ts *testscript.TestScript, _ bool, args []string) {
 // startServer runs a server with its data in data and its templates in
 // templates, and sets BUILDER_REMOTE to where it listens.
 func startServer(ts *testscript.TestScript, _ bool, args []string) {
-	args = append([]string{"--port", "0", "--dir", ts.MkAbs("data"), "--config-dir", ts.MkAbs("templates")}, args...)
+	startServerAt(ts, "0", args)
+}
+
+// servers are the running ones, by the directory of their script.
+var servers sync.Map // of *daemon
+
+// restartServer kills the server and starts another one in its place.
+func restartServer(ts *testscript.TestScript, _ bool, args []string) {
+	last, ok := servers.Load(ts.Getenv("WORK"))
+	if !ok {
+		ts.Fatalf("no server runs")
+	}
+	ts.Check(last.(*daemon).process.Kill())
+	<-last.(*daemon).gone
+	_, port, err := net.SplitHostPort(ts.Getenv("BUILDER_REMOTE"))
+	ts.Check(err)
+	startServerAt(ts, port, args)
+}
+
+func startServerAt(ts *testscript.TestScript, port string, args []string) {
+	args = append([]string{"--port", port, "--dir", ts.MkAbs("data"), "--config-dir", ts.MkAbs("templates")}, args...)
 	listening := make(chan string, 1)
-	start(ts, "builder-server", args, func(line []byte) {
+	servers.Store(ts.Getenv("WORK"), start(ts, "builder-server", args, func(line []byte) {
 		var entry struct{ Message, Address string }
 		if json.Unmarshal(line, &entry) == nil && entry.Message == "listening" {
 			listening <- entry.Address
 		}
-	})
+	}))
 	select {
 	case address := <-listening:
 		ts.Setenv("BUILDER_REMOTE", address)
@@ -110,9 +132,15 @@ func startWorker(ts *testscript.TestScript, _ bool, args []string) {
 	start(ts, "builder-worker", []string{"--persistent", "--remote", ts.Getenv("BUILDER_REMOTE"), "--dir", dir, args[0]}, func([]byte) {})
 }
 
+// daemon is a program that runs beside a script.
+type daemon struct {
+	process *os.Process
+	gone    chan struct{} // closed when it has ended
+}
+
 // start runs a program to the end of the script. What it logs is shown by each,
 // and kept for when the script fails.
-func start(ts *testscript.TestScript, program string, args []string, each func([]byte)) {
+func start(ts *testscript.TestScript, program string, args []string, each func([]byte)) *daemon {
 	path, err := exec.LookPath(program)
 	ts.Check(err)
 	cmd := exec.Command(path, args...)
@@ -120,23 +148,25 @@ func start(ts *testscript.TestScript, program string, args []string, each func([
 	log, err := cmd.StderrPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
-	done := make(chan string)
+	d := &daemon{cmd.Process, make(chan struct{})}
+	var all strings.Builder
 	go func() {
-		var all strings.Builder
+		defer close(d.gone)
 		for lines := bufio.NewScanner(io.TeeReader(log, &all)); lines.Scan(); {
 			each(lines.Bytes())
 		}
-		done <- all.String()
+		cmd.Wait()
 	}()
 	ts.Defer(func() {
 		for range 2 { // the second makes a worker give up its build
 			cmd.Process.Signal(syscall.SIGTERM)
 		}
 		kill := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
-		ts.Logf("[%s]\n%s", program, <-done)
-		cmd.Wait()
+		<-d.gone
+		ts.Logf("[%s]\n%s", program, all.String())
 		kill.Stop()
 	})
+	return d
 }
 
 // capture sets a variable to a field of the first build that the client prints
