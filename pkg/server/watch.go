@@ -42,10 +42,7 @@ func (c *clientSession) watch(ctx context.Context, m wire.Watch) error {
 	}
 	w := watcher{clientSession: c, run: m.Run, job: m.Job, seen: map[uuid.UUID]bool{}}
 	t, err := w.begin(ctx, m.Build)
-	for from := m.From; ; from = 0 {
-		if err != nil {
-			return err
-		}
+	for from := m.From; err == nil; from = 0 {
 		if m.Build != uuid.Nil && t.UUID != m.Build {
 			from = 0
 		}
@@ -59,8 +56,11 @@ func (c *clientSession) watch(ctx context.Context, m wire.Watch) error {
 		if err := c.end(ctx, t, !again); err != nil || !again {
 			return err
 		}
-		t, err = w.next(ctx)
+		if t, err = w.next(ctx); err != nil {
+			return err
+		}
 	}
+	return err
 }
 
 // show names a build and shows its console to its end.
