@@ -24,6 +24,7 @@ var imports = []struct {
 	{"pkg/job", []string{"pkg/der"}},
 	{"pkg/wire", []string{"pkg/der", "pkg/job"}},
 	{"pkg/schedule", []string{"pkg/der", "pkg/job"}},
+	{"pkg/life", []string{"pkg/job"}},
 	{"pkg/journal", []string{"pkg/disk"}},
 	{"pkg/console", []string{"pkg/disk", "pkg/job"}},
 	{"pkg/template", []string{"pkg/job"}},
@@ -32,7 +33,7 @@ var imports = []struct {
 	{"pkg/sandbox", nil},
 	{"pkg/worker", []string{"pkg/disk", "pkg/job", "pkg/sandbox", "pkg/wire"}},
 	{"pkg/server", []string{
-		"pkg/console", "pkg/disk", "pkg/job", "pkg/journal", "pkg/schedule", "pkg/store", "pkg/template", "pkg/upload", "pkg/wire",
+		"pkg/console", "pkg/disk", "pkg/job", "pkg/journal", "pkg/life", "pkg/schedule", "pkg/store", "pkg/template", "pkg/upload", "pkg/wire",
 	}},
 	{"pkg/client", []string{"pkg/job", "pkg/wire"}},
 	{"pkg/program", nil},

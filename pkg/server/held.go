@@ -7,23 +7,14 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/life"
 	"builder/pkg/schedule"
 	"builder/pkg/wire"
 )
 
 // held is a build on a worker that can come back. It belongs to no connection: a
 // goroutine of its own conducts it from the hand-out to its durable end, and is
-// woken by whatever happens to it.
-//
-//	             Start                Done              Want, contents
-//	handed out ─────────▸ running ─────────▸ delivering ─────────▸ ended
-//	     │ Start can not       │ cancelled,        │                 ▲
-//	     │ be sent, or the     │ too late          │ too late        │
-//	     │ worker does not     ▼                   ▼                 │
-//	     │ hold it         stopping ──────────▸ decided ─────────────┤
-//	     └─────────────────────┴───────────────────┴─────────────────┘
-//
-// The worker may be away in any of these. What is decided then is [held.judge].
+// woken by whatever happens to it. What follows from that is told by package life.
 type held struct {
 	*build
 	worker string // its identity
@@ -123,7 +114,7 @@ func (h *held) condemn(cause error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.condemned == nil {
-		result := lost(cause)
+		result := life.Lost(cause)
 		h.condemned = &result
 	}
 	h.wake()
@@ -134,13 +125,14 @@ func (h *held) conduct(ctx context.Context) {
 	defer h.closeDraft()
 	if h.draft == nil {
 		if result, ok := h.handOut(); !ok {
-			h.finish(ctx, verdict{end: &result, uncounted: h.unheard})
+			h.finish(ctx, life.Step{End: &result, Uncounted: h.unheard})
 			return
 		}
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	stopping := h.stopping.Done()
+	policy := life.Policy{Limits: h.limits, WorkerGrace: h.WorkerGrace, CollectTimeout: h.CollectTimeout}
 	for {
 		select {
 		case <-ctx.Done():
@@ -153,20 +145,20 @@ func (h *held) conduct(ctx context.Context) {
 		}
 		h.offer()
 		h.tellStop()
-		v := h.judge(time.Now())
+		step := h.look().Next(policy, time.Now())
 		switch {
-		case v.end != nil:
-			h.finish(ctx, v)
+		case step.End != nil:
+			h.finish(ctx, step)
 			return
-		case v.decide != nil:
-			if !h.decide(ctx, *v.decide) {
+		case step.Decide != nil:
+			if !h.decide(ctx, *step.Decide) {
 				return
 			}
 			h.wake()
-		case v.overdue:
+		case step.Overdue:
 			h.cancel(job.Failure(job.Timeout, "timeout: the build took longer than %v, and its worker did not end it", h.limits.Timeout))
 		}
-		timer.Reset(max(0, v.wait))
+		timer.Reset(max(0, step.Wait))
 	}
 }
 
@@ -188,7 +180,7 @@ func (h *held) handOut() (result job.Result, ok bool) {
 		return job.Failure(job.Setup, "%v", noScript), false
 	case unsent != nil:
 		h.neverHeard()
-		return lost(unsent), false
+		return life.Lost(unsent), false
 	}
 	h.log.Info().Msg("build handed out")
 	return job.Result{}, true
@@ -332,86 +324,16 @@ func (h *held) tellStop() {
 	}
 }
 
-// verdict is what is to be done with a build.
-type verdict struct {
-	end       *job.Result // end it now
-	uncounted bool
-	decide    *job.Result // fix its result, artifacts may follow
-	overdue   bool        // the worker should have ended it
-	wait      time.Duration
-}
-
-const (
-	// stopSlack is what a worker may need beyond the grace to kill and to tell.
-	stopSlack = 5 * time.Second
-	// overdueSlack is what it may need to prepare a place, and to tell.
-	overdueSlack = 15 * time.Minute
-	// idle is how long nothing happens by itself.
-	idle = time.Hour
-)
-
-// judge decides what is to be done now, and how long that holds. (The table of
-// states in docs/protocol.md is this function.)
-func (h *held) judge(now time.Time) verdict {
+// look is what is known now.
+func (h *held) look() life.Build {
 	wish := h.wish()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	whole := h.offered && len(h.draft.Lacking()) == 0
-	switch {
-	case h.condemned != nil:
-		return verdict{end: h.condemned}
-	case h.unheard:
-		result := lost(errors.New("it never received the build"))
-		return verdict{end: &result, uncounted: true}
-	case whole:
-		result := h.outcome(wish)
-		return verdict{end: &result}
-	case !h.decided.IsZero():
-		left := h.decided.Add(h.CollectTimeout).Sub(now)
-		if h.link == nil || left <= 0 {
-			return verdict{end: &h.result}
-		}
-		return verdict{wait: left}
-	case wish != nil && h.link == nil:
-		return verdict{end: wish}
-	case wish != nil && h.offered:
-		result := h.outcome(wish)
-		return verdict{decide: &result}
-	case wish != nil:
-		left := h.stopped.Add(h.limits.Grace + stopSlack).Sub(now)
-		if left <= 0 {
-			return verdict{decide: wish}
-		}
-		return verdict{wait: left}
-	case h.link == nil:
-		left := h.away.Add(h.WorkerGrace).Sub(now)
-		if left <= 0 {
-			result := h.lostAway()
-			return verdict{end: &result}
-		}
-		return verdict{wait: left}
-	case h.offered:
-		return verdict{wait: idle}
+	return life.Build{
+		Started: h.Started, Connected: h.link != nil, Away: h.away, Unheard: h.unheard, Condemned: h.condemned,
+		Wish: wish, Told: h.stopped, Offered: h.offered, Lacking: len(h.draft.Lacking()) > 0,
+		Result: h.result, Decided: h.decided,
 	}
-	left := h.Started.Add(h.limits.Timeout + h.limits.Grace + overdueSlack).Sub(now)
-	return verdict{wait: max(left, time.Second), overdue: left <= 0}
-}
-
-// outcome is the result of a build whose script has ended: as the worker says,
-// unless the build was wanted to end and its worker has no better reason.
-func (h *held) outcome(wish *job.Result) job.Result {
-	if h.decided.IsZero() && wish != nil && h.result.Infrastructure() {
-		return *wish
-	}
-	return h.result
-}
-
-// lostAway is the result of a build whose worker did not come back.
-func (h *held) lostAway() job.Result {
-	if h.offered {
-		return job.Failure(job.WorkerLost, "worker lost: the build %v, but the worker went before its artifacts had come, and did not come back within %v", h.result, h.WorkerGrace)
-	}
-	return job.Failure(job.WorkerLost, "worker lost: it did not come back within %v", h.WorkerGrace)
 }
 
 // decide fixes the result, durably. It is false when the server ends.
@@ -449,24 +371,24 @@ func (h *held) close() {
 
 // finish makes the end durable and tells the worker, if it is there: that it may
 // forget the build, or must stop it.
-func (h *held) finish(ctx context.Context, v verdict) {
+func (h *held) finish(ctx context.Context, step life.Step) {
 	h.close()
 	if h.draft != nil {
 		for _, lacking := range h.draft.Lacking() {
 			h.draft.Drop(lacking.Content, "the worker did not deliver it")
 		}
 	}
-	if err := h.end(ctx, *v.end, v.uncounted); err != nil && !errors.Is(err, schedule.ErrEnded) {
+	if err := h.end(ctx, *step.End, step.Uncounted); err != nil && !errors.Is(err, schedule.ErrEnded) {
 		return // the server ends
 	}
 	h.mu.Lock()
 	l, offered := h.link, h.offered
 	h.mu.Unlock()
 	switch {
-	case l == nil || v.uncounted:
+	case l == nil || step.Uncounted:
 	case offered:
 		l.send(wire.Stored{UUID: h.UUID})
 	default:
-		l.send(wire.Stop{UUID: h.UUID, Result: *v.end})
+		l.send(wire.Stop{UUID: h.UUID, Result: *step.End})
 	}
 }

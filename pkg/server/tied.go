@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/life"
 	"builder/pkg/schedule"
 	"builder/pkg/wire"
 )
@@ -53,7 +54,7 @@ func (b *tied) conduct(ctx context.Context, gone error) (job.Result, error) {
 		return job.Failure(job.Setup, "%v", noScript), gone
 	case gone != nil:
 		b.unheard = !b.sent
-		return lost(gone), gone
+		return life.Lost(gone), gone
 	}
 	b.log.Info().Msg("build handed out")
 	return b.follow(ctx)
@@ -97,7 +98,7 @@ func (b *tied) follow(ctx context.Context) (job.Result, error) {
 	case wish != nil && (result == nil || result.Infrastructure()):
 		return *wish, err
 	case result == nil:
-		return lost(err), err
+		return life.Lost(err), err
 	}
 	return *result, err
 }

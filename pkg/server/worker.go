@@ -202,11 +202,6 @@ func (w *workerSession) endBeside(ctx context.Context, b *tied, result job.Resul
 	})
 }
 
-// lost is the result of a build whose worker went.
-func lost(cause error) job.Result {
-	return job.Failure(job.WorkerLost, "worker lost: %v", cause)
-}
-
 // errProtocol marks what a worker must not send.
 var errProtocol = errors.New("protocol violation")
 
