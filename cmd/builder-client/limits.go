@@ -93,8 +93,15 @@ var units = []struct {
 	name   string
 	octets int64
 }{
-	{"Ti", 1 << 40}, {"T", 1e12}, {"Gi", 1 << 30}, {"G", 1e9},
-	{"Mi", 1 << 20}, {"M", 1e6}, {"Ki", 1 << 10}, {"k", 1e3}, {"K", 1e3},
+	{"Ti", 1 << 40},
+	{"T", 1e12},
+	{"Gi", 1 << 30},
+	{"G", 1e9},
+	{"Mi", 1 << 20},
+	{"M", 1e6},
+	{"Ki", 1 << 10},
+	{"k", 1e3},
+	{"K", 1e3},
 }
 
 // parseSize reads a whole positive number of octets, perhaps with a unit: 512MiB,

@@ -50,7 +50,7 @@ func (f *fake) start(t *testing.T, serve func(ctx context.Context, n int, conn *
 				if _, err := wire.Accept(ctx, conn, welcome); err != nil {
 					return
 				}
-				serve(ctx, n, conn) //nolint:errcheck // the client finds out
+				serve(ctx, n, conn) // what went wrong the client finds out
 			})
 		}
 	})

@@ -105,19 +105,23 @@ func TestEventOld(t *testing.T) {
 		want schedule.Event
 	}{
 		{
-			schedule.HandedOut{UUID: id, Run: 9, Worker: "w", WorkerID: "new", Started: start}, 4,
+			schedule.HandedOut{UUID: id, Run: 9, Worker: "w", WorkerID: "new", Started: start},
+			4,
 			schedule.HandedOut{UUID: id, Run: 9, Worker: "w", Started: start},
 		},
 		{
-			schedule.Finished{UUID: id, Finished: start, Again: true, Tries: 2, After: start, Losses: 1, Setbacks: 1}, 7,
+			schedule.Finished{UUID: id, Finished: start, Again: true, Tries: 2, After: start, Losses: 1, Setbacks: 1},
+			7,
 			schedule.Finished{UUID: id, Finished: start, Again: true, Tries: 2, After: start},
 		},
 		{
-			schedule.RestoredEntry{Entry: &schedule.Entry{Job: run.Job, Losses: 3, Setbacks: 1}}, 4,
+			schedule.RestoredEntry{Entry: &schedule.Entry{Job: run.Job, Losses: 3, Setbacks: 1}},
+			4,
 			schedule.RestoredEntry{Entry: &schedule.Entry{Job: run.Job}},
 		},
 		{
-			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start, WorkerID: "new"}}, 5,
+			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start, WorkerID: "new"}},
+			5,
 			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start}},
 		},
 	}

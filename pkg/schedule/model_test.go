@@ -314,7 +314,7 @@ func (m *model) finish(now time.Time, end schedule.End) bool {
 	free := fits && m.queued(run.job.Name, run.platform) < 0
 	wasParked := m.parked(run.job.Name)
 	run.job, run.after = e.job, time.Time{}
-	failures := run.tries
+	var failures int
 	if !end.Uncounted {
 		if result.Cause == job.ServerSide {
 			e.setbacks++
@@ -354,15 +354,9 @@ func (m *model) finish(now time.Time, end schedule.End) bool {
 }
 
 func modelAgain(r job.Retries, result job.Result) bool {
-	switch result.Cause {
-	case job.WorkerLost, job.NoSandbox, job.ServerSide:
-		return true
-	case job.Timeout:
-		return r.OnTimeout
-	case "":
-		return r.OnFailure && result.Code != 0
-	}
-	return false
+	lost := result.Cause == job.WorkerLost || result.Cause == job.NoSandbox || result.Cause == job.ServerSide
+	timeout := result.Cause == job.Timeout && r.OnTimeout
+	return lost || timeout || result.Code != 0 && r.OnFailure
 }
 
 // nextDue is when time alone changes something.
