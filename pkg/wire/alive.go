@@ -1,10 +1,13 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"time"
+
+	"builder/pkg/der"
 )
 
 // ErrSilent says that the peer has sent nothing for longer than KeepAlive allows:
@@ -36,6 +39,27 @@ func (c *Conn) KeepAlive(every, patience time.Duration) {
 			beat.Reset(rest)
 		}
 	})
+}
+
+// skipBeats takes signs of life out of the buffer: nothing is to follow from them,
+// so who has shown all else need not wait for more.
+func (c *Conn) skipBeats() {
+	for c.timing.patience > 0 && c.stream == nil && c.whole() {
+		header, err := c.in.Peek(frameHeader)
+		if err != nil {
+			return
+		}
+		size := int(binary.BigEndian.Uint64(header)) //nolint:gosec // it is in the buffer
+		frame, err := c.in.Peek(frameHeader + size)
+		if err != nil {
+			return
+		}
+		tag, err := der.ParseTag(frame[frameHeader:])
+		if err != nil || !tag.IsContext() || Kind(tag.Number()) != KindAlive {
+			return
+		}
+		c.in.Discard(len(frame)) //nolint:errcheck // they are in the buffer
+	}
 }
 
 // silence explains why reading took too long, if that is why.

@@ -39,6 +39,44 @@ func TestKeepAlive(t *testing.T) {
 	})
 }
 
+// TestBeatsAreNoMessages: who has received all but signs of life has received all.
+func TestBeatsAreNoMessages(t *testing.T) {
+	beat, output := frame(wire.Encode(wire.Alive{}).Data), frame(wire.Encode(wire.Output{Data: []byte("x")}).Data)
+	for name, test := range map[string]struct {
+		behind []byte
+		want   bool
+	}{
+		"nothing":                  {nil, false},
+		"two beats":                {append(append([]byte{}, beat...), beat...), false},
+		"a beat and a message":     {append(append([]byte{}, beat...), output...), true},
+		"a message and a beat":     {append(append([]byte{}, output...), beat...), true},
+		"the beginning of a beat":  {beat[:len(beat)-1], true},
+		"a frame without anything": {make([]byte, 8), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, far := net.Pipe()
+			near := wire.NewConn(a, nil)
+			near.KeepAlive(time.Hour, time.Hour)
+			sent := make(chan error)
+			go func() {
+				_, err := far.Write(append(append([]byte{}, output...), test.behind...))
+				sent <- err
+			}()
+			if _, err := near.Receive(t.Context(), wire.KindOutput); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-sent; err != nil {
+				t.Fatal(err)
+			}
+			if got := near.Buffered(); got != test.want {
+				t.Errorf("buffered: %v", got)
+			}
+			near.Close()
+			far.Close()
+		})
+	}
+}
+
 // TestSilence: a peer that hangs is noticed within the deadline, whatever it was
 // doing (some things must go faster); one that sends anything is not.
 func TestSilence(t *testing.T) {

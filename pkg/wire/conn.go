@@ -70,8 +70,11 @@ var (
 var errUnread = errors.New("the files of the message before were not read to their end")
 
 // Buffered reports whether more of what the peer sent is at hand, so that the
-// next Receive may well not block.
-func (c *Conn) Buffered() bool { return c.in.Buffered() > 0 }
+// next Receive may well not block. It is for the goroutine that receives.
+func (c *Conn) Buffered() bool {
+	c.skipBeats()
+	return c.in.Buffered() > 0
+}
 
 // Receive waits for a message, which must be of one of the kinds. At a clean end
 // between two messages the error is io.EOF.
