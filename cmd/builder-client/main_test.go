@@ -55,7 +55,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"server": startServer, "restart": restartServer, "worker": startWorker, "manual": runManual, "legacy": startLegacy, "fickle": startFickle,
+			"server": startServer, "restart": restartServer, "worker": startWorker, "replace": replaceWorker, "manual": runManual, "legacy": startLegacy, "fickle": startFickle,
 			"status": exitStatus, "interrupt": interrupt, "result": makeResult, "capture": capture,
 		},
 		Setup: func(env *testscript.Env) error {
@@ -99,8 +99,7 @@ func restartServer(ts *testscript.TestScript, _ bool, args []string) {
 	if !ok {
 		ts.Fatalf("no server runs")
 	}
-	ts.Check(last.(*daemon).process.Kill())
-	<-last.(*daemon).gone
+	last.(*daemon).kill(ts)
 	_, port, err := net.SplitHostPort(ts.Getenv("BUILDER_REMOTE"))
 	ts.Check(err)
 	startServerAt(ts, port, args)
@@ -129,13 +128,36 @@ func startWorker(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: worker PLATFORM")
 	}
 	dir := ts.MkAbs("worker-" + args[0])
-	start(ts, "builder-worker", []string{"--persistent", "--remote", ts.Getenv("BUILDER_REMOTE"), "--dir", dir, args[0]}, func([]byte) {})
+	workers.Store(dir, start(ts, "builder-worker",
+		[]string{"--persistent", "--remote", ts.Getenv("BUILDER_REMOTE"), "--dir", dir, args[0]}, func([]byte) {}))
+}
+
+// workers are the running ones, by their directory.
+var workers sync.Map // of *daemon
+
+// replaceWorker kills a worker and starts another one in its place: replace PLATFORM.
+func replaceWorker(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: replace PLATFORM")
+	}
+	last, ok := workers.Load(ts.MkAbs("worker-" + args[0]))
+	if !ok {
+		ts.Fatalf("no worker of platform %s runs", args[0])
+	}
+	last.(*daemon).kill(ts)
+	startWorker(ts, neg, args)
 }
 
 // daemon is a program that runs beside a script.
 type daemon struct {
 	process *os.Process
 	gone    chan struct{} // closed when it has ended
+}
+
+// kill ends it at once.
+func (d *daemon) kill(ts *testscript.TestScript) {
+	ts.Check(d.process.Kill())
+	<-d.gone
 }
 
 // start runs a program to the end of the script. What it logs is shown by each,

@@ -19,7 +19,8 @@ func observe(o *options) *cobra.Command {
 that of the build with this uuid, of which a unique beginning is enough.
 
 The console goes to standard output as the build printed it, everything else to
-standard error. Ctrl-C stops watching only. The exit status is 0 when the build
+standard error. A connection that breaks is made again, and the console goes on
+where it was. Ctrl-C stops watching only. The exit status is 0 when the build
 succeeded and 1 when not.`,
 		Example: `  builder-client observe nightly
   builder-client observe 3f1c9a --from 1000 > console`,

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"time"
 
@@ -93,6 +94,37 @@ func show(t *testing.T, s *cli.Watched, lines []job.Line) {
 	}
 	if err := v.End(job.Build{}, false); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A lost connection is told once, until there is something to show again.
+func TestScreenLost(t *testing.T) {
+	var all bytes.Buffer
+	s := cli.OnTerminal(cli.NewScreen(&all, &all))
+	v := cli.ViewerOf(s)
+	lost := func() error { return v.Lost(errors.New("no \x1b route"), time.Second) }
+	line := func(text string, flags job.LineFlags) func() error {
+		return func() error { return v.Line(job.Line{Data: []byte(text), Flags: flags}) }
+	}
+	for i, step := range []func() error{
+		lost, lost, func() error { return v.Begin(wire.BuildStatus{UUID: uuid.UUID{1}}) },
+		line("one", 0), line("tw", job.Partial), lost, lost, line("tw", job.Partial), line("two", 0),
+		func() error { return v.End(job.Build{}, false) },
+	} {
+		if err := step(); err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+	}
+	want := `connection lost, trying again: no \x1b route
+build 01000000-0000-0000-0000-000000000000
+one
+tw
+connection lost, trying again: no \x1b route
+two
+result: exited 0
+`
+	if diff := cmp.Diff(want, all.String()); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -95,15 +95,17 @@ func TestEventUnknownFields(t *testing.T) {
 	}
 }
 
-// TestEventOld: records of the first version end earlier, and mean what they meant.
-func TestEventOld(t *testing.T) {
+// oldEvent is an event that had fewer fields in the first version.
+type oldEvent struct {
+	event  schedule.Event
+	fields int // that it had
+	want   schedule.Event
+}
+
+func oldEvents() []oldEvent {
 	id := uuid.UUID{1, 15: 2}
 	run := &job.Run{ID: 7, Job: job.Job{Name: "n", Platform: "p"}, Platform: "p"}
-	tests := []struct {
-		old  schedule.Event // as it was
-		cut  int            // elements that it had
-		want schedule.Event
-	}{
+	return []oldEvent{
 		{
 			schedule.HandedOut{UUID: id, Run: 9, Worker: "w", WorkerID: "new", Started: start},
 			4,
@@ -125,14 +127,18 @@ func TestEventOld(t *testing.T) {
 			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start}},
 		},
 	}
-	for _, test := range tests {
-		got, err := schedule.Decode(shortened(schedule.Encode(test.old), test.cut))
+}
+
+// TestEventOld: records of the first version mean what they meant.
+func TestEventOld(t *testing.T) {
+	for _, test := range oldEvents() {
+		got, err := schedule.Decode(shortened(schedule.Encode(test.event), test.fields))
 		if err != nil {
-			t.Errorf("%T: %v", test.old, err)
+			t.Errorf("%T: %v", test.event, err)
 			continue
 		}
 		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("%T differs (-want +got):\n%s", test.old, diff)
+			t.Errorf("%T differs (-want +got):\n%s", test.event, diff)
 		}
 	}
 }
@@ -248,6 +254,9 @@ func TestEventDamage(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, e := range events() {
 		f.Add(schedule.Encode(e))
+	}
+	for _, old := range oldEvents() {
+		f.Add(shortened(schedule.Encode(old.event), old.fields))
 	}
 	f.Fuzz(func(t *testing.T, record []byte) {
 		e, err := schedule.Decode(record)
