@@ -46,7 +46,7 @@ type Options struct {
 // New makes a client of the server at address, "host:port" ([wire.Address] makes
 // one of what a person typed). It connects when first asked.
 func New(address string, o Options) *Client {
-	introduce := wire.Introduce{Program: o.Program, Capabilities: []string{wire.CapResume, wire.CapAlive}}
+	introduce := wire.Introduce{Program: o.Program, Capabilities: []string{wire.CapAlive}}
 	return &Client{
 		address: address,
 		dialer:  wire.Dialer{Role: wire.Client, Force: o.Protocol, Introduce: introduce},
