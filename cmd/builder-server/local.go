@@ -62,7 +62,8 @@ func localWorker(ctx context.Context, path string, args ...string) error {
 	// A group of its own: Ctrl-C on a terminal is for the server to act on.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 15 * time.Second
+	// Its builds can not be delivered to a server that ends.
+	cmd.WaitDelay = 2 * time.Second
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("running %s: %w", path, err)
 	}

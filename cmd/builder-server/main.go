@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/program"
@@ -36,6 +37,8 @@ func main() {
 type options struct {
 	ip, dir, configDir, upload, logLevel, localPlatform string
 	port, localWorkers                                  int
+
+	timeout, workerGrace, collectTimeout, keepAlive time.Duration
 }
 
 func command() *cobra.Command {
@@ -67,12 +70,23 @@ that you trust.`,
 	f.StringVar(&o.upload, "upload", "", "upload ended builds to this `URL` of a web frontend")
 	f.IntVar(&o.localWorkers, "local-workers", 0, "start this `number` of workers on this machine")
 	f.StringVar(&o.localPlatform, "local-platform", "local", "`platform` of the local workers")
+	f.DurationVar(&o.timeout, "timeout", server.DefaultTimeout, "how `long` a build may run whose job sets no limit")
+	f.DurationVar(&o.workerGrace, "worker-grace", server.DefaultWorkerGrace, "how `long` a worker may be away before its builds are lost; anew after each start")
+	f.DurationVar(&o.collectTimeout, "collect-timeout", server.DefaultCollectTimeout, "how `long` the artifacts of a cancelled build may take")
+	f.DurationVar(&o.keepAlive, "keepalive", server.DefaultHeartbeat, "`interval` of signs of life; a peer that is silent three times as long is given up")
 	cmd.AddCommand(exportState(&o))
 	return cmd
 }
 
 // check refuses what could only fail later, again and again.
 func (o options) check() error {
+	for name, d := range map[string]time.Duration{
+		"timeout": o.timeout, "worker-grace": o.workerGrace, "collect-timeout": o.collectTimeout, "keepalive": o.keepAlive,
+	} {
+		if d <= 0 {
+			return fmt.Errorf("--%s %v: it must be more than 0", name, d)
+		}
+	}
 	switch {
 	case o.localWorkers < 0:
 		return fmt.Errorf("--local-workers %d: the number must not be negative", o.localWorkers)
@@ -92,6 +106,7 @@ func noArguments(_ *cobra.Command, args []string) error {
 func (o options) config(log zerolog.Logger) server.Config {
 	return server.Config{
 		Dir: o.dir, ConfigDir: o.configDir, Upload: o.upload, Program: program.Name("builder-server"), Log: log,
+		Timeout: o.timeout, WorkerGrace: o.workerGrace, CollectTimeout: o.collectTimeout, Heartbeat: o.keepAlive,
 	}
 }
 
