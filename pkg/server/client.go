@@ -343,5 +343,8 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 	case known:
 		return fmt.Errorf("job %q is neither queued nor running", m.What)
 	}
+	if id, err := c.store.Resolve(m.What); err == nil {
+		return errors.New(c.overText(id))
+	}
 	return fmt.Errorf("no job, and no build that runs, is called %q", m.What)
 }
