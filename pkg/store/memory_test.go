@@ -10,6 +10,7 @@ import (
 
 	"builder/pkg/console"
 	"builder/pkg/disk"
+	"builder/pkg/job"
 )
 
 // TestMemory sends much data through a store and looks at what is allocated on the
@@ -42,6 +43,17 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%s allocated %d octets, the limit is %d", what, allocated, limit)
 		}
 	}
+	content := noise{0, size}.content()
+	measure("delivering", func() error {
+		if err := d.Offer([]job.Artifact{{Path: "offered", Content: content}}); err != nil {
+			return err
+		}
+		in := noise{0, size}.reader()
+		if err := d.Deliver(content, 0, io.MultiReader(io.LimitReader(in, size/2), failing{errBroken})); !errors.Is(err, errBroken) {
+			return err
+		}
+		return d.Deliver(content, size/2, in)
+	})
 	measure("adding", func() error { return d.Add("large", 0o644, &counter{left: size}, size) })
 	measure("committing", func() error {
 		_, err := d.Commit(buildOf("large", 1))
