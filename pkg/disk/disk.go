@@ -18,8 +18,8 @@ import (
 	"os"
 )
 
-// ErrNoBarrier: this system has no barrier for that file system that reports lost
-// writes. Files must be synced one by one.
+// ErrNoBarrier says that this system has no barrier for that file system which
+// reports lost writes: files must be synced one by one.
 var ErrNoBarrier = errors.New("no barrier that reports lost writes")
 
 // FS is a file system. Names are paths as the operating system takes them.

@@ -69,11 +69,8 @@ func (d *Draft) beginDelivery(c job.Content, offset int64) (*delivery, error) {
 func (d *Draft) endDelivery(p *delivery, size int64, err error) error {
 	var here *incoming
 	if err == nil {
-		if here = p.complete(); !d.store.HasContent(p.content) {
-			d.syncs.add(here, p.old)
-		} else {
-			d.store.discard(here) // it came by another build meanwhile
-		}
+		here = p.complete()
+		d.syncs.add(here, p.old)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -46,6 +46,9 @@ type delivery struct {
 
 func (p *delivery) lacks() bool { return p.here == nil && p.dropped == "" }
 
+// receives reports whether p is being delivered: its file is in use then.
+func (o *offer) receives(p *delivery) bool { return o.busy && p == o.last }
+
 // Offer says what artifacts the build has, by their hashes, in place of any offer
 // before: what has come of their contents stays. An artifact that can not be kept
 // (bad or repeated path, no hash, too many) is noted. A content that the store
@@ -79,7 +82,7 @@ func (d *Draft) Offer(artifacts []job.Artifact) error {
 		}
 	}
 	for c, p := range o.known {
-		if !seen[c] && !(o.busy && p == o.last) {
+		if !seen[c] && !o.receives(p) {
 			p.discard(d.store)
 			delete(o.known, c)
 		}
@@ -114,7 +117,7 @@ func (o *offer) delivery(s *Store, id uuid.UUID, c job.Content) *delivery {
 		}
 		o.known[c] = p
 	}
-	if p.lacks() && !(o.busy && p == o.last) && s.HasContent(c) {
+	if p.lacks() && !o.receives(p) && s.HasContent(c) {
 		// This is where retention has to be told that c is in use until the draft
 		// ends: the worker will not be asked for it.
 		p.discard(s)
@@ -157,7 +160,7 @@ func (d *Draft) Drop(c job.Content, reason string) {
 		return
 	}
 	p.dropped = reason
-	if !(d.offer.busy && p == d.offer.last) {
+	if !d.offer.receives(p) {
 		p.discard(d.store)
 	}
 }
@@ -195,7 +198,8 @@ func (d *Draft) received() []*incoming {
 // it may be about to be synced.
 func (p *delivery) discard(s *Store) {
 	if p.here == nil {
-		p.receiving.discard(s.fsys)
+		p.remove(s.fsys)
+		p.size = 0
 	} else if p.here.name != "" {
 		s.fsys.Remove(p.here.name) //nolint:errcheck // one that stays is removed when the draft ends
 		p.here.name = ""

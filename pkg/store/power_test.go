@@ -93,7 +93,8 @@ func newHistory() *history {
 var builds = []kept{
 	{buildOf("alpha", 1), []string{"one", "two"}, nil, nil},
 	{
-		buildOf("alpha", 2), []string{"three"},
+		buildOf("alpha", 2),
+		[]string{"three"},
 		[]file{{"x", "content of x"}, {"script", "#!/bin/sh\n"}, {"y", "yyy"}},
 		[]file{{"x too", "content of x"}, {"offered", strings.Repeat("offered", 40)}, {"empty", ""}},
 	},

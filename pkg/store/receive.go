@@ -2,7 +2,6 @@ package store
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -12,12 +11,8 @@ import (
 	"builder/pkg/job"
 )
 
-const (
-	// besideSize is from where on hashing has a goroutine of its own.
-	besideSize = 1 << 20
-	// ahead is how many buffers may wait for it.
-	ahead = 4
-)
+// besideSize is from where on hashing has a goroutine of its own.
+const besideSize = 1 << 20
 
 // receiving is a content that comes in pieces, into a file of its own.
 type receiving struct {
@@ -35,21 +30,28 @@ func (p *receiving) receive(fsys disk.FS, r io.Reader) (size int64, err error) {
 	if err := p.open(fsys); err != nil {
 		return p.size, err
 	}
-	rest := p.content.Size - p.size
-	n, err := copyHashing(p.file, p.sum, &exactly{r, rest}, rest)
-	size = p.size + n
+	rest := &exactly{r, p.content.Size - p.size}
+	var n int64
+	switch {
+	case p.sum == nil:
+		n, err = copyHashing(p.file, io.Discard, rest)
+	case rest.left < besideSize:
+		n, err = copyHashing(p.file, p.sum, rest)
+	default:
+		n, err = copyHashingBeside(p.file, p.sum, rest)
+	}
 	if err != nil {
-		return size, err
+		return p.size + n, err
 	}
 	if hasMore(r) {
 		p.sum = nil // it is that of more than is kept
 		return p.size, fmt.Errorf("there are more than the %d octets that it is to have", p.content.Size)
 	}
 	if err := p.verify(); err != nil {
-		p.discard(fsys)
+		p.remove(fsys)
 		return 0, err
 	}
-	return size, nil
+	return p.content.Size, nil
 }
 
 // open opens the file unless it is, at the place where the next octet goes.
@@ -65,6 +67,9 @@ func (p *receiving) open(fsys disk.FS) error {
 			return err
 		}
 		p.file = f
+		if p.size == 0 {
+			return nil
+		}
 	}
 	_, err := p.file.Seek(p.size, io.SeekStart)
 	return err
@@ -75,7 +80,7 @@ func (p *receiving) verify() error {
 	if p.sum == nil {
 		p.sum = sha256.New()
 		whole := &exactly{io.NewSectionReader(p.file, 0, p.content.Size), p.content.Size}
-		if _, err := copyHashing(io.Discard, p.sum, whole, p.content.Size); err != nil {
+		if _, err := copyHashing(io.Discard, p.sum, whole); err != nil {
 			return fmt.Errorf("reading again what has come: %w", err)
 		}
 	}
@@ -104,61 +109,11 @@ func (p *receiving) close() error {
 	return err
 }
 
-// discard removes the file: nothing has come. One that stays for any reason is
-// written over, or removed when the draft ends.
-func (p *receiving) discard(fsys disk.FS) {
+// remove removes the file. One that stays for any reason is written over, or
+// removed when the draft ends.
+func (p *receiving) remove(fsys disk.FS) {
 	p.close()           //nolint:errcheck // nobody wants it any more
 	fsys.Remove(p.name) //nolint:errcheck // see above
-	p.size = 0
-}
-
-// copyHashing copies r to w, up to its end or an error, in constant memory. It
-// returns how many octets were written, all of which are in sum, if that is not
-// nil. Of many, size of them, the hash is computed beside the copying.
-func copyHashing(w io.Writer, sum hash.Hash, r io.Reader, size int64) (n int64, err error) {
-	written := func(p piece) {
-		if sum != nil {
-			sum.Write((*p.buffer)[:p.n])
-		}
-		buffers.Put(p.buffer)
-	}
-	if sum != nil && size >= besideSize {
-		queue, done := make(chan piece, ahead), make(chan struct{})
-		hashing := written
-		go func() {
-			defer close(done)
-			for p := range queue {
-				hashing(p)
-			}
-		}()
-		defer func() {
-			close(queue)
-			<-done
-		}()
-		written = func(p piece) { queue <- p }
-	}
-	for err == nil {
-		p := piece{buffer: buffers.Get().(*[]byte)}
-		p.n, err = fill(r, *p.buffer)
-		if p.n > 0 {
-			if _, werr := w.Write((*p.buffer)[:p.n]); werr != nil {
-				buffers.Put(p.buffer)
-				return n, werr
-			}
-		}
-		n += int64(p.n)
-		written(p)
-	}
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return n, err
-}
-
-// piece is the first n octets of a buffer.
-type piece struct {
-	buffer *[]byte
-	n      int
 }
 
 // hasMore reports whether r has an octet. One that fails has none.
