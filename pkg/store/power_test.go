@@ -48,7 +48,7 @@ func stride() int {
 	if os.Getenv("STORE_ROUNDS") != "" || os.Getenv("STORE_SEED") != "" {
 		return 1
 	}
-	return 10
+	return 16
 }
 
 // seeds returns as many seeds as there are rounds, STORE_ROUNDS times as many
