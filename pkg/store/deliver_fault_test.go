@@ -52,7 +52,7 @@ func TestDeliverFaults(t *testing.T) {
 				if err := deliver(d, data, int(w[0].Offset), len(data)); err != nil {
 					t.Fatal(err)
 				}
-				h := newHistory()
+				h := newHistory(1)
 				for n, d := range []*store.Draft{d, other} {
 					b := buildOf("hello", n+1)
 					if _, err := d.Commit(b); err != nil {

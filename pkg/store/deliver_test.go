@@ -62,6 +62,9 @@ func TestDeliverRefused(t *testing.T) {
 	if err := deliver(d, "partly", 3, 6); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("delivered to what has ended: %v", err)
 	}
+	if err := d.Offer(nil); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("offered to what has ended: %v", err)
+	}
 }
 
 // TestDeliverLength: more octets than the content has are not kept, fewer are.

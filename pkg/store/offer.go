@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 
 	"builder/pkg/job"
@@ -26,10 +27,10 @@ type offer struct {
 	artifacts []job.Artifact
 	contents  []*delivery // of those, each once, in their order
 	notes     notes
-	known     map[job.Content]*delivery // contents, and one more that is being delivered
-	found     map[string]int64          // what an earlier draft left, with its length
-	last      *delivery                 // that was delivered; the only one whose file is open
-	busy      bool                      // it still is
+	known     map[job.Content]*delivery // contents, and perhaps one more: last
+	found     map[string]int64          // lengths of files that an earlier draft left
+	last      *delivery                 // what was delivered last: of no other is the file open
+	busy      bool                      // it still is being delivered
 }
 
 // delivery is one content of an offer. It is lacking until it is here or dropped.
@@ -57,6 +58,9 @@ func (o *offer) receives(p *delivery) bool { return o.busy && p == o.last }
 func (d *Draft) Offer(artifacts []job.Artifact) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.ended {
+		return fmt.Errorf("taking the offer of build %v: %w", d.place.id, os.ErrClosed)
+	}
 	if err := d.offer.find(d); err != nil {
 		return fmt.Errorf("taking the offer of build %v: %w", d.place.id, err)
 	}
@@ -67,11 +71,11 @@ func (d *Draft) Offer(artifacts []job.Artifact) error {
 		paths[path] = true
 	}
 	for _, a := range artifacts {
-		if a.Size < 0 || a.IsZero() {
-			o.notes.add("not kept: artifact %q was offered without a hash", a.Path)
+		if !claimPath(a.Path, paths, &o.notes) {
 			continue
 		}
-		if !claimPath(a.Path, paths, &o.notes) {
+		if a.Size < 0 || a.IsZero() {
+			o.notes.add("not kept: artifact %q was offered without a hash", a.Path)
 			continue
 		}
 		a.Mode &= fs.ModePerm
@@ -111,9 +115,12 @@ func (o *offer) delivery(s *Store, id uuid.UUID, c job.Content) *delivery {
 	p := o.known[c]
 	if p == nil {
 		p = &delivery{receiving: receiving{content: c, name: s.deliveryFile(id, c)}}
-		if size := o.found[p.name]; size <= c.Size {
-			p.size, p.old = size, size > 0
+		if size, ok := o.found[p.name]; ok {
 			delete(o.found, p.name)
+			p.exists = true
+			if size <= c.Size {
+				p.size, p.old = size, size > 0
+			}
 		}
 		o.known[c] = p
 	}

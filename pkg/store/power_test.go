@@ -80,14 +80,15 @@ type kept struct {
 
 // history is what a store was told, and what it acknowledged.
 type history struct {
+	pieces    *rand.Rand           // where deliveries are cut
 	begun     []kept               // in order
 	committed map[uuid.UUID]string // what its record must be
 	abandoned map[uuid.UUID]bool   // without an error: there must be no record
 	put       map[job.Content]bool
 }
 
-func newHistory() *history {
-	return &history{committed: map[uuid.UUID]string{}, abandoned: map[uuid.UUID]bool{}, put: map[job.Content]bool{}}
+func newHistory(seed uint64) *history {
+	return &history{pieces: rand.New(rand.NewPCG(seed, 1)), committed: map[uuid.UUID]string{}, abandoned: map[uuid.UUID]bool{}, put: map[job.Content]bool{}}
 }
 
 var builds = []kept{
@@ -137,7 +138,7 @@ func (h *history) live(s *store.Store) {
 func (h *history) finish(d *store.Draft, k kept, again bool) {
 	err := fill(d, k.lines, k.files)
 	if err == nil && k.offers != nil {
-		err = deliverAll(d, k.offers)
+		err = h.deliver(d, k.offers)
 	}
 	if err == nil {
 		_, err = d.Commit(k.build)
@@ -154,9 +155,9 @@ func (h *history) finish(d *store.Draft, k kept, again bool) {
 	}
 }
 
-// deliverAll offers files and delivers what lacks of them. Some come in pieces,
-// and after an error it goes on once, where that is said to be possible.
-func deliverAll(d *store.Draft, files []file) error {
+// deliver offers files and delivers what lacks of them. Some come in pieces, and
+// after an error it goes on once, where that is said to be possible.
+func (h *history) deliver(d *store.Draft, files []file) error {
 	if err := d.Offer(offered(files...)); err != nil {
 		if err = d.Offer(offered(files...)); err != nil {
 			return err
@@ -172,10 +173,10 @@ func deliverAll(d *store.Draft, files []file) error {
 		if len(wanted) == 0 {
 			return nil
 		}
-		for i, w := range wanted {
+		for _, w := range wanted {
 			from, to := int(w.Offset), len(data[w.Content])
-			if i%8 == 0 && from == 0 {
-				to /= 2
+			if h.pieces.IntN(4) == 0 {
+				to = from + h.pieces.IntN(to-from+1)
 			}
 			err := deliver(d, data[w.Content], from, to)
 			if err == nil || errors.Is(err, errBroken) || errors.Is(err, store.ErrMismatch) {
@@ -312,16 +313,17 @@ func scratch(t *testing.T) string {
 	return dir
 }
 
-// operations is how many operations the history takes on a disk without faults.
+// operations is how many operations a history takes on a disk without faults; by
+// how the deliveries are cut some take a few more than others.
 func operations(t *testing.T) int {
 	t.Helper()
 	fsys, dir := disktest.New(1), scratch(t)
 	s := open(t, fsys, dir)
-	newHistory().live(s)
+	newHistory(1).live(s)
 	if fsys.Ops() < 50 {
 		t.Fatalf("the history has only %d operations", fsys.Ops())
 	}
-	return fsys.Ops()
+	return fsys.Ops() * 5 / 4
 }
 
 func TestPowerCut(t *testing.T) {
@@ -330,7 +332,7 @@ func TestPowerCut(t *testing.T) {
 		for n := 1 + int(seed)%stride(); n <= count+1; n += stride() {
 			fsys, dir := disktest.New(seed+uint64(n)), scratch(t)
 			fsys.CutAt(n)
-			h := newHistory()
+			h := newHistory(seed + uint64(n))
 			if s, err := store.Open(barrierOrNot(fsys, seed), dir, nil, zerolog.Nop()); err == nil {
 				h.live(s)
 				s.Close()
@@ -349,7 +351,7 @@ func TestKill(t *testing.T) {
 	for _, seed := range seeds(t, 1) {
 		for n := 1 + int(seed)%stride(); n <= count+1; n += stride() {
 			fsys, dir := disktest.New(seed+uint64(n)), scratch(t)
-			h := newHistory()
+			h := newHistory(seed + uint64(n))
 			if s, err := store.Open(barrierOrNot(newMortal(fsys, n), seed), dir, nil, zerolog.Nop()); err == nil {
 				h.live(s)
 				s.Close()
@@ -424,7 +426,7 @@ func TestFaults(t *testing.T) {
 				for fault.N = 1 + int(seed)%stride(); fault.N <= count; fault.N += stride() {
 					fsys, dir := disktest.New(seed+uint64(fault.N)), scratch(t)
 					fsys.Inject(fault)
-					h := newHistory()
+					h := newHistory(seed + uint64(fault.N))
 					s, err := store.Open(barrierOrNot(fsys, seed), dir, nil, zerolog.Nop())
 					if err == nil {
 						h.live(s)
@@ -473,7 +475,7 @@ func TestRecorded(t *testing.T) {
 			} else if _, ok, err := s.Recorded(k.build.Job, k.build.UUID); !ok || err != nil {
 				t.Fatalf("the record has no name yet: %v", err)
 			}
-			h := newHistory()
+			h := newHistory(seed)
 			h.begun = []kept{k}
 			h.abandoned[k.build.UUID] = abandon
 			if !abandon {
@@ -492,7 +494,7 @@ func TestDiskFull(t *testing.T) {
 	for n := 1; ; n++ {
 		fsys, dir := disktest.New(uint64(n)), scratch(t)
 		s := open(t, fsys, dir)
-		h, k := newHistory(), builds[2]
+		h, k := newHistory(uint64(n)), builds[2]
 		d, err := s.Begin(k.build.Job, k.build.UUID)
 		if err != nil {
 			t.Fatal(err)

@@ -20,6 +20,7 @@ type receiving struct {
 	name    string // of the file
 	size    int64  // octets received; behind them there may be any
 	old     bool   // they are not all from this draft
+	exists  bool   // the file may be there
 	file    disk.File
 	sum     hash.Hash // of the octets received; nil if the file has to be read for it
 }
@@ -62,6 +63,7 @@ func (p *receiving) open(fsys disk.FS) error {
 		p.sum = sha256.New()
 	}
 	if p.file == nil {
+		p.exists = true
 		f, err := fsys.OpenFile(p.name, flag, 0o644)
 		if err != nil {
 			return err
@@ -112,8 +114,10 @@ func (p *receiving) close() error {
 // remove removes the file. One that stays for any reason is written over, or
 // removed when the draft ends.
 func (p *receiving) remove(fsys disk.FS) {
-	p.close()           //nolint:errcheck // nobody wants it any more
-	fsys.Remove(p.name) //nolint:errcheck // see above
+	p.close() //nolint:errcheck // nobody wants it any more
+	if p.exists {
+		p.exists = fsys.Remove(p.name) != nil
+	}
 }
 
 // hasMore reports whether r has an octet. One that fails has none.
