@@ -83,8 +83,6 @@ func (f *faulty) SyncDir(name string) error {
 	return f.system.SyncDir(name)
 }
 
-func (f *faulty) OpenBarrier(dir string) (disk.Barrier, error) { return f.system.OpenBarrier(dir) }
-
 type faultyFile struct {
 	disk.File
 	files *faulty

@@ -122,7 +122,6 @@ func (h *held) condemn(cause error) {
 
 // conduct does the build up to its durable end, or to that of the server.
 func (h *held) conduct(ctx context.Context) {
-	defer h.closeDraft()
 	if h.draft == nil {
 		if result, ok := h.handOut(); !ok {
 			h.finish(ctx, life.Step{End: &result, Uncounted: h.unheard})
@@ -137,7 +136,8 @@ func (h *held) conduct(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			h.close()
-			return // the next server goes on
+			h.suspend() // the next server goes on
+			return
 		case <-stopping:
 			stopping = nil
 		case <-h.news:
@@ -152,7 +152,7 @@ func (h *held) conduct(ctx context.Context) {
 			return
 		case step.Decide != nil:
 			if !h.decide(ctx, *step.Decide) {
-				return
+				continue // the server ends
 			}
 			h.wake()
 		case step.Overdue:
@@ -369,6 +369,16 @@ func (h *held) close() {
 	}
 }
 
+// suspend leaves the build to the next server.
+func (h *held) suspend() {
+	if h.draft == nil {
+		return
+	}
+	if err := h.draft.Suspend(); err != nil {
+		h.log.Error().Err(err).Msg("leaving the build to the next server")
+	}
+}
+
 // finish makes the end durable and tells the worker, if it is there: that it may
 // forget the build, or must stop it.
 func (h *held) finish(ctx context.Context, step life.Step) {
@@ -379,7 +389,8 @@ func (h *held) finish(ctx context.Context, step life.Step) {
 		}
 	}
 	if err := h.end(ctx, *step.End, step.Uncounted); err != nil && !errors.Is(err, schedule.ErrEnded) {
-		return // the server ends
+		h.suspend() // the server ends
+		return
 	}
 	h.mu.Lock()
 	l, offered := h.link, h.offered

@@ -185,6 +185,9 @@ func (s *Server) open() error {
 // Close releases what Open took. Serve must have returned.
 func (s *Server) Close() error {
 	var errs []error
+	for _, h := range s.resumed { // it was not served
+		h.suspend()
+	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
