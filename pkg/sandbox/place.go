@@ -148,6 +148,27 @@ func (p *place) judge(r reply, exit *Exit, console io.Writer) error {
 	return nil
 }
 
+// Name implements [Place].
+func (p *place) Name() string { return filepath.Base(p.dir) }
+
+// Salvage implements [Place].
+func (p *place) Salvage(dir string) error {
+	info, err := os.Lstat(p.output())
+	if err == nil && info.IsDir() { // and not a link that leads anywhere
+		err = os.Chmod(p.output(), 0o700) // moving a directory rewrites its ".."
+	}
+	if err == nil {
+		err = os.Rename(p.output(), dir)
+	}
+	if err != nil {
+		return fmt.Errorf("salvaging artifacts: %w", err)
+	}
+	return nil
+}
+
+// Remove removes a directory that was salvaged: a build could do anything to it.
+func Remove(dir string) error { return remove(dir) }
+
 // Destroy implements [Place].
 func (p *place) Destroy() error {
 	if p.out != nil {

@@ -55,9 +55,9 @@ func NewPlain(root string, slots int) (*Plain, error) {
 	return p, nil
 }
 
-// Sweep removes the places below root that an earlier process has left behind
-// when it was killed. Places of this Plain stay. No other process may be using
-// root.
+// Sweep implements [Sandbox]: it removes the places below root that an earlier
+// process has left behind when it was killed. Places of this Plain stay. No other
+// process may be using root.
 func (p *Plain) Sweep() error {
 	entries, err := os.ReadDir(p.root)
 	if err != nil {
@@ -110,6 +110,23 @@ func (p *Plain) Prepare(ctx context.Context, spec Spec) (Place, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("preparing place: %w", err), pl.Destroy())
 	}
+	return pl, nil
+}
+
+// Reattach implements [Sandbox].
+func (p *Plain) Reattach(name string) (Place, error) {
+	pl := &place{sandbox: p, dir: filepath.Join(p.root, name), ran: true}
+	if filepath.Base(name) != name || !strings.HasPrefix(name, placePrefix) {
+		return nil, fmt.Errorf("attaching place: %q is not the name of one", name)
+	}
+	info, err := os.Lstat(pl.dir)
+	if err == nil && !info.IsDir() {
+		err = errors.New("not a directory")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("attaching place %s: %w", pl.dir, err)
+	}
+	p.use(name)
 	return pl, nil
 }
 

@@ -66,3 +66,58 @@ func TestSweep(t *testing.T) {
 		t.Errorf("the place in use: %q, %v", console, err)
 	}
 }
+
+// TestReattach: a later process finds the place of a killed one by its name,
+// Sweep leaves it alone, and what was in it can be read, moved away and removed.
+func TestReattach(t *testing.T) {
+	root := t.TempDir()
+	first, err := sandbox.NewPlain(root, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	left := prepare(t, first, sandbox.Spec{Build: "0123", Script: []byte("echo kept > file; mkdir d; echo x > d/other; chmod 500 .")})
+	if _, _, err := runIn(t.Context(), left); err != nil {
+		t.Fatal(err)
+	}
+	second, err := sandbox.NewPlain(root, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	for _, name := range []string{"", "b-none", "../" + filepath.Base(root), left.Name() + "/out", "foreign"} {
+		if _, err := second.Reattach(name); err == nil {
+			t.Errorf("%q was attached", name)
+		}
+	}
+	again, err := second.Reattach(left.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Sweep(); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := runIn(t.Context(), again); err == nil {
+		t.Error("it was run again")
+	}
+	artifacts, _, err := again.Artifacts(nil)
+	if err != nil || len(artifacts) != 2 || artifacts[0].Path != "d/other" || artifacts[1].Path != "file" {
+		t.Errorf("artifacts %v, %v", artifacts, err)
+	}
+	aside := filepath.Join(t.TempDir(), "aside")
+	if err := again.Salvage(aside); err != nil {
+		t.Error(err)
+	}
+	if content, err := os.ReadFile(filepath.Join(aside, "file")); err != nil || string(content) != "kept\n" {
+		t.Errorf("salvaged %q, %v", content, err)
+	}
+	if err := again.Destroy(); err != nil {
+		t.Error(err)
+	}
+	if entries, err := os.ReadDir(root); err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+	if err := sandbox.Remove(aside); err != nil {
+		t.Error(err)
+	}
+}

@@ -83,11 +83,18 @@ type Sandbox interface {
 	// Prepare makes a place for one build. The caller destroys it. On an error
 	// nothing is left.
 	Prepare(ctx context.Context, spec Spec) (Place, error)
+	// Reattach finds the place that an earlier process has left behind when it was
+	// killed, by its Name. Its script is dead, or about to be killed by its
+	// supervisor; it can not be Run.
+	Reattach(name string) (Place, error)
+	// Sweep removes what earlier processes have left behind, but for the places
+	// that were attached again.
+	Sweep() error
 }
 
 // Place is the place of one build. Its methods are called one after the other:
-// Run at most once, then Artifacts, then Destroy, which may follow Prepare at
-// once.
+// Run at most once, then Artifacts, then Salvage if that is wanted, then Destroy,
+// which may follow Prepare at once.
 type Place interface {
 	// Run executes the script and writes what it prints, standard output and
 	// error in the order printed, to console. When ctx ends, the whole tree of
@@ -105,6 +112,12 @@ type Place interface {
 	// allows all. Files whose names start with a dot are artifacts, empty
 	// directories are nothing.
 	Artifacts(check func(path string) error) ([]Artifact, []Note, error)
+	// Name finds the place again, in a later process.
+	Name() string
+	// Salvage moves what the build left in its output directory to dir, which must
+	// not exist and lie on the same file system. Artifacts can not be opened any
+	// more; Destroy removes the rest.
+	Salvage(dir string) error
 	// Destroy removes everything. Artifacts can not be opened any more.
 	Destroy() error
 }
