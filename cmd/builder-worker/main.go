@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"runtime"
 	"strings"
-	"syscall"
+	"time"
 
 	"builder/pkg/program"
 	"builder/pkg/sandbox"
@@ -32,11 +30,16 @@ func main() {
 	os.Exit(program.Main(context.Background(), command()))
 }
 
+// tempFail is EX_TEMPFAIL of sysexits.h: trying again later may help.
+const tempFail = 75
+
 // options are the flags as typed.
 type options struct {
 	remote, name, dir, isolation, logLevel string
+	shutdownFile                           string
 	persistent                             bool
-	protocol                               int
+	slots, maxRetries, protocol            int
+	maxDelay, keepAlive                    time.Duration
 	env                                    []string
 }
 
@@ -50,12 +53,17 @@ it in a fresh place, and delivers console, result and artifacts.
 
 By default it does one build and exits with status 0 when that is delivered:
 run it in a throw-away jail or container, once per jail. With --persistent it
-does one build after the other.
+does one build after the other, or several at once.
 
-SIGTERM or SIGINT: take no new build, finish the one that runs, exit.
-The same again: kill the one that runs, exit.`,
+Builds survive a lost connection, and with --dir also the death of the worker:
+what it had not delivered is delivered when it is started again.
+
+SIGTERM or SIGINT: take no new build, finish and deliver those that run, exit.
+The same again: end those that run, deliver that, exit. Once more: exit at once.
+
+Exit status 75: the server could not be reached in --max-retries attempts.`,
 		Example: `  builder-worker debian-12
-  builder-worker -r build.example.org --persistent --dir /var/lib/builder-worker freebsd-14`,
+  builder-worker -r build.example.org --persistent --slots 4 --dir /var/lib/builder-worker freebsd-14`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return program.Usage(errors.New("name one platform"))
@@ -69,7 +77,12 @@ The same again: kill the one that runs, exit.`,
 		"`address` of the server: HOST or HOST:PORT (environment BUILDER_REMOTE)")
 	f.StringVar(&o.name, "name", "", "`name` that people are shown (default: the host's)")
 	f.StringVar(&o.dir, "dir", "", "`directory` for the worker's identity and its builds, one process at a time\n(default: a temporary one, gone afterwards)")
+	f.StringVar(&o.shutdownFile, "shutdown-file", "", "end as with SIGTERM when this `file`'s time changes")
 	f.BoolVar(&o.persistent, "persistent", false, "do one build after the other instead of one")
+	f.IntVar(&o.slots, "slots", 1, "`number` of builds at once, with --persistent")
+	f.DurationVar(&o.maxDelay, "max-delay", time.Minute, "longest `pause` before a lost connection is made again; the first is 1s")
+	f.IntVar(&o.maxRetries, "max-retries", 0, "`number` of attempts to connect that may fail in a row, 0 for any number;\nthen exit with status 75")
+	f.DurationVar(&o.keepAlive, "keepalive", 15*time.Second, "`period` in which the worker shows that it is there, as the server does;\nafter three of them in silence the connection is made again")
 	f.StringVar(&o.isolation, "isolation", "none", "`kind` of place for a build: none (a plain process)")
 	f.StringArrayVar(&o.env, "env", nil, "pass on this environment `variable` to builds: NAME, or NAME=VALUE; repeatable")
 	f.IntVar(&o.protocol, "protocol", 0, fmt.Sprintf("force a protocol `version`: %d or %d (default: find out)", wire.OwnVersion, wire.WorkerVersion))
@@ -78,18 +91,12 @@ The same again: kill the one that runs, exit.`,
 }
 
 func run(ctx context.Context, platform string, o options) (err error) {
-	// One build at a time: whatever is done for it waits for something else that
-	// is done for it, and waking threads for that costs more than it brings.
-	runtime.GOMAXPROCS(1)
 	log, err := program.Logger(os.Stderr, o.logLevel)
 	if err != nil {
 		return err
 	}
-	if o.isolation != "none" {
-		return program.Usage(fmt.Errorf("isolation %q is unknown: use none", o.isolation))
-	}
-	if o.protocol != 0 && o.protocol != wire.OwnVersion && o.protocol != wire.WorkerVersion {
-		return program.Usage(fmt.Errorf("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.WorkerVersion))
+	if err := o.check(); err != nil {
+		return program.Usage(err)
 	}
 	remote, err := wire.Address(o.remote)
 	if err != nil {
@@ -109,28 +116,54 @@ func run(ctx context.Context, platform string, o options) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
-		log.Info().Msg("no --dir: this worker's identity ends with it")
+		log.Info().Str("dir", o.dir).Msg("no --dir: builds survive a lost connection, not the end of this process")
 	}
 	dir, err := worker.OpenDirectory(o.dir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	place, err := sandbox.NewPlain(dir.Builds(), 1)
+	place, err := sandbox.NewPlain(dir.Builds(), o.slots)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, place.Close()) }()
-	if err := place.Sweep(); err != nil {
-		return err
-	}
-	ctx, drain, release := stopSignals(ctx)
+	ctx, drain, release := stops(ctx, o.shutdownFile)
 	defer release()
-	return worker.Run(ctx, drain, worker.Config{
-		Platform: platform, Remote: remote, Name: o.name, Dir: dir, Persistent: o.persistent, Protocol: o.protocol,
+	err = worker.Run(ctx, drain, worker.Config{
+		Platform: platform, Remote: remote, Name: o.name, Dir: dir, Persistent: o.persistent, Slots: o.slots,
+		Protocol: o.protocol, MaxDelay: o.maxDelay, MaxRetries: o.maxRetries, KeepAlive: o.keepAlive,
 		Env: env, Sandbox: place, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
 	})
+	if errors.Is(err, worker.ErrAway) {
+		return program.Status(err, tempFail)
+	}
+	return err
 }
+
+// check refuses values that mean nothing.
+func (o options) check() error {
+	switch {
+	case o.isolation != "none":
+		return fmt.Errorf("isolation %q is unknown: use none", o.isolation)
+	case o.protocol != 0 && o.protocol != wire.OwnVersion && o.protocol != wire.WorkerVersion:
+		return fmt.Errorf("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.WorkerVersion)
+	case o.slots < 1 || o.slots > maxSlots:
+		return fmt.Errorf("--slots %d: use 1 to %d", o.slots, maxSlots)
+	case o.slots > 1 && !o.persistent:
+		return errors.New("--slots needs --persistent: without it the worker does one build")
+	case o.maxRetries < 0:
+		return fmt.Errorf("--max-retries %d is negative", o.maxRetries)
+	case o.maxDelay < time.Second:
+		return fmt.Errorf("--max-delay %v: use 1s or more", o.maxDelay)
+	case o.keepAlive < time.Second/10:
+		return fmt.Errorf("--keepalive %v: use 100ms or more", o.keepAlive)
+	}
+	return nil
+}
+
+// maxSlots is the largest number of builds at once.
+const maxSlots = 1000
 
 // passedOn looks up the variables that are named without a value.
 func passedOn(names []string) ([]string, error) {
@@ -149,30 +182,4 @@ func passedOn(names []string) ([]string, error) {
 		env = append(env, name)
 	}
 	return env, nil
-}
-
-// stopSignals ends drain at the first signal, and ctx too at the second.
-func stopSignals(parent context.Context) (ctx, drain context.Context, release func()) {
-	ctx, kill := context.WithCancel(parent)
-	drain, stop := context.WithCancel(ctx)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for _, end := range []func(){stop, kill} {
-			select {
-			case <-signals:
-				end()
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return ctx, drain, func() {
-		signal.Stop(signals)
-		kill()
-		<-done
-		stop()
-	}
 }

@@ -80,11 +80,23 @@ func Usage(err error) error {
 	return usageError{err}
 }
 
+// statusError is an error with an exit status of its own.
+type statusError struct {
+	error
+	status int
+}
+
+func (e statusError) Unwrap() error { return e.error }
+
+// Status gives err an exit status other than 1.
+func Status(err error, status int) error { return statusError{err, status} }
+
 // ErrSilent is an error that was told already, or needs no telling: exit status 1.
 var ErrSilent = errors.New("")
 
 // Main runs a command and returns the process's exit status: 0, 1 after an
-// error, 2 after one of the command line. The error goes to standard error.
+// error or what Status says, 2 after one of the command line. The error goes to
+// standard error.
 func Main(ctx context.Context, root *cobra.Command) int {
 	root.Version = version()
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -101,6 +113,10 @@ func Main(ctx context.Context, root *cobra.Command) int {
 		return 2
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", root.Name(), err)
+	var status statusError
+	if errors.As(err, &status) {
+		return status.status
+	}
 	return 1
 }
 

@@ -19,7 +19,9 @@ import (
 //
 //	id       its identity, a uuid
 //	servers  addresses of servers that speak our own version, one in a line
-//	builds/  places of builds that run
+//	builds/  places of builds that are held
+//	spool/   their consoles and ends, see spool
+//	rejected/ ended builds that the server did not take, see reject
 //	lock     held by the process that uses it
 type Directory struct {
 	Path   string
@@ -38,7 +40,13 @@ func OpenDirectory(path string) (*Directory, error) {
 		return nil, err
 	}
 	d := &Directory{Path: path, unlock: unlock}
-	if err := d.read(); err != nil {
+	err = d.read()
+	for _, dir := range []string{d.spool(), d.rejected()} {
+		if err == nil {
+			err = os.MkdirAll(dir, 0o700)
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	return d, nil
@@ -80,6 +88,11 @@ func (d *Directory) RememberOwn(address string) error {
 	}
 	return err
 }
+
+func (d *Directory) spool() string    { return filepath.Join(d.Path, "spool") }
+func (d *Directory) rejected() string { return filepath.Join(d.Path, "rejected") }
+
+func (d *Directory) spoolPath(id uuid.UUID) string { return filepath.Join(d.spool(), id.String()) }
 
 // Builds is where the places of builds are made.
 func (d *Directory) Builds() string { return filepath.Join(d.Path, "builds") }

@@ -5,96 +5,164 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"builder/pkg/job"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
-	"github.com/rs/zerolog"
 )
 
-// link is a connection to a server, read by one goroutine. Builds are sent over
-// it by others. What the server says of a build that has ended may come while
-// the next one is waited for, or runs.
+// link is a connection to a server of our own version, read by one goroutine. A
+// courier for each build sends over it.
 type link struct {
+	*holder
 	conn *wire.Conn
-	own  bool // the server speaks our own version
-	log  zerolog.Logger
 
 	// alive is done when the connection can not be used any more; its cause says
 	// why.
 	alive  context.Context //nolint:containedctx // it is the connection's, not a call's
 	lose   context.CancelCauseFunc
-	ended  chan struct{} // closed when the reading goroutine has returned
-	starts chan assignment
+	over   context.Context //nolint:containedctx // the worker's
+	active sync.WaitGroup  // the reading goroutine and the couriers
 
+	wishes   atomic.Int64 // builds that were asked for and have not come
 	mu       sync.Mutex
-	running  uuid.UUID
-	stop     context.CancelCauseFunc
-	unstored map[uuid.UUID]bool // ended builds that the server has not answered
-	answered chan struct{}      // closed and replaced when one is
+	couriers map[uuid.UUID]*courier
 }
 
-// assignment is a build as the server hands it out.
-type assignment struct {
-	id            uuid.UUID
-	job, platform string
-	script        []byte
-	received      time.Time
-}
-
-// stopped is why a build is stopped on the server's word.
-type stopped struct{ result job.Result }
-
-func (e *stopped) Error() string { return e.result.String() }
-
-// newLink reads conn until it ends, or ctx is done. Close it.
-func newLink(ctx context.Context, conn *wire.Conn, own bool, log zerolog.Logger) *link {
-	l := &link{
-		conn: conn, own: own, log: log, ended: make(chan struct{}), starts: make(chan assignment, 1),
-		unstored: map[uuid.UUID]bool{}, answered: make(chan struct{}),
+// newLink makes a link of a connection that has been greeted. Close it.
+func (w *holder) newLink(over context.Context, conn *wire.Conn, remote wire.Remote) *link {
+	l := &link{holder: w, conn: conn, over: over, couriers: map[uuid.UUID]*courier{}}
+	l.alive, l.lose = context.WithCancelCause(over)
+	if remote.Can(wire.CapAlive) {
+		conn.KeepAlive(w.KeepAlive, patience*w.KeepAlive)
 	}
-	l.alive, l.lose = context.WithCancelCause(ctx)
-	go func() {
-		defer close(l.ended)
-		l.lose(l.read())
-		conn.Close() // what is being sent must not wait for a server that does not read
-	}()
 	return l
 }
 
-// Close closes the connection.
+// Close closes the connection. Builds go on.
 func (l *link) Close() {
 	l.lose(context.Canceled)
-	<-l.ended
+	l.conn.Close() // what is being sent must not wait for a server that does not read
+	l.active.Wait()
+	l.setWished(l.wishes.Load() > 0)
+}
+
+// resume tells the server which builds are held, and lets each go on as it says.
+func (l *link) resume() error {
+	builds := l.holding()
+	var holding wire.Holding
+	for _, b := range builds {
+		v := b.spool.view()
+		holding.Builds = append(holding.Builds, wire.Held{UUID: b.id, Lines: v.lines, Ended: v.done != nil})
+	}
+	if err := l.conn.Send(holding); err != nil {
+		return err
+	}
+	m, err := l.conn.Receive(l.alive, wire.KindResume, wire.KindFailure, wire.KindLater)
+	if err != nil {
+		return fmt.Errorf("asking how to go on: %w", err)
+	}
+	resume, ok := m.(wire.Resume)
+	if !ok {
+		return refusal(m)
+	}
+	if len(resume.Builds) != len(builds) {
+		return fmt.Errorf("the server answered for %d builds, %d are held", len(resume.Builds), len(builds))
+	}
+	for i, b := range builds {
+		r := resume.Builds[i]
+		switch {
+		case r.UUID != b.id || r.From < 0:
+			return fmt.Errorf("the server answered for build %v from line %d, expected %v", r.UUID, r.From, b.id)
+		case r.Over != "":
+			l.release(b, r.Over)
+		default:
+			l.send(b, r.From)
+		}
+	}
+	return nil
+}
+
+// refusal is what a server says that does not go on.
+func refusal(m wire.Message) error {
+	switch m := m.(type) {
+	case wire.Failure:
+		return fmt.Errorf("%w: %s", errRefused, m.Text)
+	case wire.Later:
+		return &laterError{m}
+	}
+	return wire.ErrUnexpected
+}
+
+// serve asks for builds until the connection is lost, or nothing is left to do.
+func (l *link) serve(ctx, drain context.Context) error {
+	l.active.Go(func() {
+		l.lose(l.read(ctx))
+		l.conn.Close()
+	})
+	drained := drain.Done()
+	for !l.finished(drain) {
+		held, running, begun, changed := l.state()
+		var again <-chan time.Time
+		if drain.Err() == nil && (l.Persistent || begun == 0) {
+			if full := l.room(held, running); full != nil {
+				l.Log.Warn().Err(full).Msg("no further build is asked for")
+				again = time.After(roomPause)
+			} else if err := l.wish(running); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-changed:
+		case <-again:
+		case <-drained:
+			drained = nil
+			// A wish can not be taken back but by a new connection, which also tells
+			// the server that what it has just handed out was not received.
+			if l.wishes.Load() > 0 {
+				return errRenewed
+			}
+		case <-l.alive.Done():
+			return context.Cause(l.alive)
+		}
+	}
+	return nil
+}
+
+// roomPause is how long a worker without room waits before it looks again.
+const roomPause = 10 * time.Second
+
+// wish asks for a build for each slot that is free.
+func (l *link) wish(running int) error {
+	for int64(running)+l.wishes.Load() < int64(l.Slots) {
+		if err := l.conn.Send(wire.JobRequested{Platform: l.Platform}); err != nil {
+			return err
+		}
+		l.wishes.Add(1)
+	}
+	return nil
 }
 
 // read takes what the server says until the connection ends.
-func (l *link) read() error {
-	kinds := []wire.Kind{wire.KindJobSchedule, wire.KindFailure}
-	if l.own {
-		kinds = []wire.Kind{wire.KindStart, wire.KindStop, wire.KindStored, wire.KindFailure, wire.KindDismissed}
-	}
+func (l *link) read(ctx context.Context) error {
 	for {
-		m, err := l.conn.Receive(l.alive, kinds...)
+		m, err := l.conn.Receive(l.alive, wire.KindStart, wire.KindStop, wire.KindWant, wire.KindStored, wire.KindFailure, wire.KindLater)
 		if err != nil {
 			return fmt.Errorf("the connection to the server was lost: %w", err)
 		}
 		switch m := m.(type) {
-		case wire.JobSchedule:
-			kinds = nil // a server of protocol 5 says no more
-			err = l.start(assignment{id: m.UUID, job: m.Job.Name, platform: m.Job.Platform, script: m.Job.Script.Data})
 		case wire.Start:
-			err = l.start(assignment{id: m.Build.UUID, job: m.Build.Job, platform: m.Build.Platform, script: m.Script})
+			err = l.start(ctx, m)
 		case wire.Stop:
 			l.stopBuild(m)
+		case wire.Want:
+			l.want(m)
 		case wire.Stored:
-			l.stored(m)
-		case wire.Failure:
-			err = fmt.Errorf("%w: %s", errRefused, m.Text)
-		case wire.Dismissed:
-			err = fmt.Errorf("%w: the server does not take this worker: %s", errFatal, m.Text)
+			err = l.stored(m)
+		default:
+			err = refusal(m)
 		}
 		if err != nil {
 			return err
@@ -102,68 +170,64 @@ func (l *link) read() error {
 	}
 }
 
-func (l *link) start(a assignment) error {
-	a.script = slices.Clone(a.script) // the connection's buffer is used again
-	a.received = time.Now()
-	select {
-	case l.starts <- a:
-		return nil
-	default:
-		return fmt.Errorf("the server sent build %v, for which nobody asked", a.id)
+func (l *link) start(ctx context.Context, m wire.Start) error {
+	if l.wishes.Load() == 0 {
+		return fmt.Errorf("the server sent build %v, for which nobody asked", m.Build.UUID)
 	}
+	m.Script = slices.Clone(m.Script) // the connection's buffer is used again
+	b, err := l.begin(ctx, l.over, m)
+	if err != nil {
+		return err
+	}
+	// Only now: between the two a slot would look free.
+	l.wishes.Add(-1)
+	l.send(b, 0)
+	return nil
 }
 
-// begin names the build that Stop is for.
-func (l *link) begin(id uuid.UUID, stop context.CancelCauseFunc) {
+// send starts the courier of a build.
+func (l *link) send(b *build, from int64) {
+	ctx, stop := context.WithCancel(l.alive)
+	c := &courier{link: l, build: b, from: from, want: make(chan struct{}, 1), stop: stop}
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.running, l.stop = id, stop
-}
-
-func (l *link) stopBuild(m wire.Stop) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.stop != nil && m.UUID == l.running {
-		l.stop(&stopped{m.Result})
-	}
-}
-
-// finish sends a build's end. Of a server of protocol 5 no answer is to come.
-func (l *link) finish(id uuid.UUID, m wire.Message) error {
-	l.mu.Lock()
-	l.stop = nil
-	if l.own {
-		l.unstored[id] = true
-	}
+	l.couriers[b.id] = c
 	l.mu.Unlock()
-	return l.conn.Send(m)
+	l.active.Go(func() {
+		defer stop()
+		c.run(ctx)
+	})
 }
 
-func (l *link) stored(m wire.Stored) {
-	if m.Refused != "" {
-		l.log.Warn().Stringer("build", m.UUID).Str("reason", m.Refused).Msg("the server did not take the build")
-	}
+func (l *link) courier(id uuid.UUID) *courier {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.unstored, m.UUID)
-	close(l.answered)
-	l.answered = make(chan struct{})
+	return l.couriers[id]
 }
 
-// settle waits until the server has answered for every build that was sent. An
-// error says that it never will.
-func (l *link) settle() error {
-	for {
-		l.mu.Lock()
-		left, answered := len(l.unstored), l.answered
-		l.mu.Unlock()
-		if left == 0 {
-			return nil
-		}
+// want tells a courier that the server lacks contents.
+func (l *link) want(m wire.Want) {
+	if c := l.courier(m.UUID); c != nil {
 		select {
-		case <-answered:
-		case <-l.alive.Done():
-			return context.Cause(l.alive)
+		case c.want <- struct{}{}:
+		default:
 		}
 	}
+}
+
+// stored ends a courier: the server has the build, or has no use for it. What
+// comes late, for a build that is gone, is nothing new.
+func (l *link) stored(m wire.Stored) error {
+	c := l.courier(m.UUID)
+	if c == nil {
+		return nil
+	}
+	if m.Refused == "" && c.build.spool.view().done == nil {
+		return fmt.Errorf("the server has stored build %v, which has not ended", m.UUID)
+	}
+	l.mu.Lock()
+	delete(l.couriers, m.UUID)
+	l.mu.Unlock()
+	c.answer.Store(&m)
+	c.stop()
+	return nil
 }

@@ -1,14 +1,22 @@
-// Package worker connects to a server, waits for a build of its platform, runs
-// it in a sandbox, and delivers what it printed and left. It decides nothing
-// about schedules and retries.
+// Package worker connects to a server, takes builds of its platform, runs each in
+// a sandbox, and delivers what it printed and left. It decides nothing about
+// schedules and retries.
 //
-//	dial ──▸ request ──▸ wait ──▸ run ──▸ deliver ──▸ exit, or request again
-//	  ▲         │                  │         │
-//	  └─ pause ─┴── connection lost: the server has given the build to
-//	                another worker, so it is killed here
+// A build and a connection know nothing of each other:
 //
-// The invariant: when a build's connection is gone, nothing of the build is
-// alive here.
+//	holder ──▸ build: prepare ──▸ run ──▸ collect ──▸ end ──▸ gone when stored
+//	   │                           │ writes             ▲ both in its spool
+//	   │                           ▼                    │
+//	   └─────▸ link: resume ──▸ courier of each build: lines, done, contents
+//	             ▲                │
+//	             └─── pause ──────┘  connection lost: the scripts run on
+//
+// The spool is one file for each build and not the two of package console: it also
+// holds the build's beginning and end, one write keeps all three in order, and a
+// trivial job costs one name on the disk.
+//
+// The invariant: what the server was not heard to have stored is in the spool. A
+// worker that is killed goes on with it when it is started again.
 package worker
 
 import (
@@ -29,109 +37,248 @@ type Config struct {
 	Platform string
 	Remote   string // host:port of the server
 	Name     string // for people
-	// Dir keeps the worker's identity. One process at a time uses it.
+	// Dir keeps the worker's identity and its spool. One process at a time uses it.
 	Dir *Directory
 	// Persistent makes it do one build after the other instead of just one.
 	Persistent bool
+	Slots      int      // builds at once, of a persistent worker; 0 means 1
 	Protocol   int      // forces a protocol version; 0 tries ours, then the reference's
 	Env        []string // KEY=value, passed on to scripts
 	Sandbox    sandbox.Sandbox
-	Program    string // version, told to the server
+	Program    string        // version, told to the server
+	MaxDelay   time.Duration // longest pause between two attempts to connect; 0 means a minute
+	MaxRetries int           // attempts in a row that may fail before ErrAway; 0 for any number
+	KeepAlive  time.Duration // how often it says that it is there; 0 means 15 s
+	Farewell   time.Duration // how long it delivers at most when it is told to end at once; 0 means a minute
 	Log        zerolog.Logger
 }
 
-// Pauses between attempts to connect: the first, and the longest.
 const (
-	firstPause = time.Second
-	mostPause  = time.Minute
+	firstPause       = time.Second // before the second attempt to connect
+	defaultMaxDelay  = time.Minute
+	defaultKeepAlive = 15 * time.Second
+	defaultFarewell  = time.Minute
+	// patience is how many beats of a peer may be missing before it is taken for
+	// gone.
+	patience = 3
+	// lastDial is how long a worker that ends may take to greet the server.
+	lastDial = 5 * time.Second
+	// maxLater is the longest pause that a server may ask for.
+	maxLater = time.Hour
 )
 
-// errRefused says that the server does not want this worker now.
-var errRefused = errors.New("refused by the server")
+var (
+	// ErrAway says that the server could not be reached in Config.MaxRetries
+	// attempts. What is not delivered is in the spool.
+	ErrAway = errors.New("the server can not be reached")
+
+	// errRefused says that the server does not want this worker now.
+	errRefused = errors.New("refused by the server")
+	// errFatal marks errors that trying again can not mend.
+	errFatal = errors.New("giving up")
+	// errRenewed ends a connection whose wishes are void.
+	errRenewed = errors.New("no further build is taken")
+)
+
+// laterError is what the server says that is about to go.
+type laterError struct{ wire.Later }
+
+func (e *laterError) Error() string {
+	return fmt.Sprintf("the server is about to end (%s) and asks to come again in %v", e.Reason, e.After)
+}
 
 // Run works until one build was delivered, or without end if the worker is
-// persistent. A worker that is not ends with an error when its build was lost: it
-// must not begin another one in the same throw-away place. When drain is done it takes no further build; when ctx is done it
-// kills the one that runs. Lost connections are made again, with growing pauses;
-// an error is one that trying again can not mend.
+// persistent. What an earlier process has left in the directory is delivered
+// first. When drain is done it takes no further build, delivers what it has and
+// ends; when ctx is done it also stops what runs, delivers it as far as the server
+// is there, and ends. Lost connections are made again, with growing pauses; an
+// error is one that trying again can not mend, or ErrAway, or that the one build
+// of a worker that is not persistent was not delivered.
 func Run(ctx, drain context.Context, c Config) error {
-	pause := firstPause
-	for {
-		begun, delivered, err := c.connection(ctx, drain)
+	w := newHolder(c.withDefaults())
+	ctx, kill := context.WithCancel(ctx)
+	drain, stop := context.WithCancel(drain)
+	defer context.AfterFunc(ctx, stop)()
+	over, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, func() {
+		farewell := time.AfterFunc(w.Farewell, end)
+		context.AfterFunc(over, func() { farewell.Stop() })
+	})()
+	err := w.recover(ctx, over)
+	if err == nil {
+		err = w.work(ctx, over, drain)
+	}
+	kill()
+	stop()
+	end()
+	w.tasks.Wait()
+	return errors.Join(err, w.close())
+}
+
+func (c Config) withDefaults() Config {
+	if c.Slots < 1 || !c.Persistent {
+		c.Slots = 1
+	}
+	if c.MaxDelay <= 0 {
+		c.MaxDelay = defaultMaxDelay
+	}
+	if c.KeepAlive <= 0 {
+		c.KeepAlive = defaultKeepAlive
+	}
+	if c.Farewell <= 0 {
+		c.Farewell = defaultFarewell
+	}
+	return c
+}
+
+// work makes connections until there is nothing left to do.
+func (w *holder) work(ctx, over, drain context.Context) error {
+	pause, failures := firstPause, 0
+	for w.wished() || !w.finished(drain) {
+		last := ctx.Err() != nil
+		connected, err := w.connection(ctx, over, drain)
+		if last || over.Err() != nil {
+			break
+		}
+		var later *laterError
 		switch {
-		case ctx.Err() != nil || drain.Err() != nil:
-			return nil //nolint:nilerr // the connection ended since it was to end
-		case delivered > 0 && !c.Persistent:
-			return nil
-		case errors.Is(err, errFatal), begun > 0 && !c.Persistent:
+		case errors.Is(err, errFatal) && ctx.Err() == nil:
 			return err
-		case err == nil:
-			continue // a server of protocol 5 wants a new connection for each build
+		case err == nil, errors.Is(err, errRenewed), ctx.Err() != nil:
+			continue
+		case errors.As(err, &later): // no failure
+		case connected && !errors.Is(err, errRefused):
+			pause, failures = firstPause, 0
+		default:
+			failures++
 		}
-		if delivered > 0 {
-			pause = firstPause
+		if _, running, _, _ := w.state(); w.MaxRetries > 0 && failures > w.MaxRetries && running == 0 {
+			return fmt.Errorf("%w: %d attempts have failed, the last one: %w", ErrAway, failures, err)
 		}
-		wait := pause + rand.N(pause/2) //nolint:gosec // jitter
-		c.Log.Warn().Err(err).Dur("retry", wait).Msg("connection to the server ended")
+		wait := pause - rand.N(pause/3) //nolint:gosec // jitter
+		if later != nil {
+			wait = min(max(later.After, 0), maxLater)
+		} else {
+			pause = min(pause*3/2, w.MaxDelay)
+		}
+		if w.finished(drain) {
+			continue
+		}
+		w.Log.Warn().Err(err).Dur("retry", wait).Msg("connection to the server ended")
+		w.rest(ctx, drain, wait)
+	}
+	return nil
+}
+
+// rest waits before the next attempt, or until nothing is left to do.
+func (w *holder) rest(ctx, drain context.Context, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	drained := drain.Done()
+	for !w.finished(drain) {
+		_, _, _, changed := w.state()
 		select {
-		case <-time.After(wait):
-		case <-drain.Done():
-			return nil
+		case <-timer.C:
+			return
 		case <-ctx.Done():
-			return nil
+			return
+		case <-changed:
+		case <-drained:
+			drained = nil
 		}
-		pause = min(pause*3/2, mostPause)
 	}
 }
 
-// errFatal marks errors that trying again can not mend.
-var errFatal = errors.New("giving up")
+// close closes the spools of what could not be delivered.
+func (w *holder) close() error {
+	var failures []error
+	for _, b := range w.builds {
+		w.Log.Warn().Stringer("build", b.id).Str("dir", w.Dir.Path).Msg("the build is not delivered: the next start with this directory does it")
+		failures = append(failures, b.spool.close())
+	}
+	switch {
+	case w.Persistent:
+	case len(w.builds) > 0:
+		failures = append(failures, fmt.Errorf("%d builds are not delivered: the next start with the directory %s does it", len(w.builds), w.Dir.Path))
+	case w.refused > 0:
+		failures = append(failures, fmt.Errorf("the server did not take the build: it is kept in %s", w.Dir.rejected()))
+	}
+	return errors.Join(failures...)
+}
 
-// connection serves builds over one connection to the server, and returns how
-// many were begun and how many of those delivered.
-func (c *Config) connection(ctx, drain context.Context) (begun, delivered int, err error) {
-	dialer := wire.Dialer{
+// dialer is how this worker greets the server.
+func (w *holder) dialer() wire.Dialer {
+	held, _, _, _ := w.state()
+	return wire.Dialer{
 		Role: wire.Worker,
 		Introduce: wire.Introduce{
-			Name: c.Name, ID: c.Dir.ID.String(), Program: c.Program, Capabilities: []string{wire.CapDismissed},
+			Name: w.Name, ID: w.Dir.ID.String(), Program: w.Program, Capabilities: []string{wire.CapResume, wire.CapAlive},
 		},
-		Force:    c.Protocol,
-		KnownOwn: c.Dir.KnownOwn(c.Remote),
+		Force:    w.Protocol,
+		KnownOwn: held > 0 || w.Dir.KnownOwn(w.Remote),
 	}
-	dialing, stop := context.WithCancel(ctx)
-	defer stop()
-	defer context.AfterFunc(drain, stop)()
-	conn, remote, err := dialer.Dial(dialing, c.Remote)
+}
+
+// connection serves builds over one connection to the server, until it is lost,
+// or nothing is left to do. It reports whether it got so far that builds could be
+// handed out.
+func (w *holder) connection(ctx, over, drain context.Context) (connected bool, err error) {
+	conn, remote, err := w.dial(ctx, over, drain)
 	if err != nil {
-		return 0, 0, err
+		return false, err
 	}
-	if remote.Own() {
-		if !remote.Can(wire.CapBuild) {
-			conn.Close()
-			return 0, 0, fmt.Errorf("%w: the server %s can not use this worker: it lacks %q", errFatal, remote.Program, wire.CapBuild)
-		}
-		if err := c.Dir.RememberOwn(c.Remote); err != nil {
-			c.Log.Warn().Err(err).Msg("remembering the server's version")
-		}
+	if !remote.Own() {
+		return w.legacy(ctx, drain, conn)
 	}
-	c.Log.Info().Str("peer", c.Remote).Int("version", remote.Version).Msg("connected")
-	l := newLink(ctx, conn, remote.Own(), c.Log)
+	if err := w.check(remote); err != nil {
+		conn.Close()
+		return false, err
+	}
+	if err := w.Dir.RememberOwn(w.Remote); err != nil {
+		w.Log.Warn().Err(err).Msg("remembering the server's version")
+	}
+	w.Log.Info().Str("peer", w.Remote).Int("version", remote.Version).Msg("connected")
+	l := w.newLink(over, conn, remote)
 	defer l.Close()
-	for {
-		s := &session{Config: c, link: l}
-		err := s.build(drain)
-		if s.begun {
-			begun++
+	if err := l.resume(); err != nil {
+		return false, err
+	}
+	return true, l.serve(ctx, drain)
+}
+
+// dial connects to the server. A worker that is told to end is in a hurry: it
+// connects to deliver, or to let the server know that what it was handed in the
+// last moment was not received.
+func (w *holder) dial(ctx, over, drain context.Context) (*wire.Conn, wire.Remote, error) {
+	dialing, stop := context.WithCancel(over)
+	defer stop()
+	hurry := func() {
+		held, _, _, _ := w.state()
+		if held == 0 && !w.wished() {
+			stop()
+			return
 		}
-		if drain.Err() != nil || err == nil && (!c.Persistent || !l.own) {
-			err = errors.Join(err, l.settle())
-		}
-		if err != nil {
-			return begun, delivered, err
-		}
-		delivered++
-		if !c.Persistent || !l.own {
-			return begun, delivered, nil
+		if held == 0 || ctx.Err() != nil {
+			timer := time.AfterFunc(lastDial, stop)
+			context.AfterFunc(dialing, func() { timer.Stop() })
 		}
 	}
+	defer context.AfterFunc(drain, hurry)()
+	defer context.AfterFunc(ctx, hurry)()
+	conn, remote, err := w.dialer().Dial(dialing, w.Remote)
+	if err != nil && drain.Err() != nil {
+		w.setWished(false)
+	}
+	return conn, remote, err
+}
+
+// check refuses a server of ours that is too old.
+func (w *holder) check(remote wire.Remote) error {
+	for _, capability := range []string{wire.CapBuild, wire.CapResume} {
+		if !remote.Can(capability) {
+			return fmt.Errorf("%w: the server is %s and lacks %q, which this worker, %s, needs: upgrade the server to this version or later",
+				errFatal, remote.Program, capability, w.Program)
+		}
+	}
+	return nil
 }

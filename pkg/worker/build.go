@@ -1,0 +1,145 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/sandbox"
+	"builder/pkg/wire"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+)
+
+// build is a build that is held: it runs, or has ended and is to be delivered.
+// Connections come and go without its notice.
+//
+//	preparing ──▸ running ──▸ collecting ──▸ ended ──▸ stored: gone
+//	                                           └─────▸ refused: in rejected/
+type build struct {
+	id    uuid.UUID
+	log   zerolog.Logger
+	spool *spool
+	stop  context.CancelCauseFunc // with *stopped: ends the script
+	over  bool                    // the server has no use for it any more; guarded by the holder
+
+	// ended is closed when the build has ended. What follows is set before.
+	ended     chan struct{}
+	place     sandbox.Place // nil if there is none
+	artifacts map[job.Content]sandbox.Artifact
+}
+
+// stopped is why a build is stopped: what it ends as.
+type stopped struct{ result job.Result }
+
+func (e *stopped) Error() string { return e.result.String() }
+
+func (w *holder) newBuild(id uuid.UUID, name string) *build {
+	return &build{
+		id: id, log: w.Log.With().Str("job", name).Stringer("build", id).Logger(),
+		spool: &spool{path: w.Dir.spoolPath(id)}, stop: func(error) {}, ended: make(chan struct{}),
+	}
+}
+
+// run is the life of a build until it has ended.
+func (b *build) run(ctx, over context.Context, s wire.Start, box sandbox.Sandbox, env []string) {
+	begun := time.Now()
+	b.log.Info().Msg("build begins")
+	done := wire.Done{UUID: b.id}
+	exit, err := b.script(ctx, s, box, env, begun)
+	done.Duration = time.Since(begun)
+	done.Result = resultOf(exit, err, context.Cause(ctx))
+	if done.Result.Cause == job.NoSandbox {
+		b.log.Error().Err(err).Msg("running the build")
+	}
+	b.collect(ctx, over, done, s.Limits.MaxArtifacts)
+}
+
+// script prepares a place and runs the script in it.
+func (b *build) script(ctx context.Context, s wire.Start, box sandbox.Sandbox, env []string, begun time.Time) (sandbox.Exit, error) {
+	place, err := box.Prepare(ctx, sandbox.Spec{
+		Build: b.id.String(), Job: s.Build.Job, Platform: s.Build.Platform, Script: s.Script, Env: env, Grace: s.Limits.Grace,
+	})
+	if err != nil {
+		return sandbox.Exit{}, fmt.Errorf("the worker could not prepare the build: %w", err)
+	}
+	b.place = place
+	if err := b.spool.begin(s, place.Name()); err != nil {
+		return sandbox.Exit{}, fmt.Errorf("the worker could not keep the build: %w", err)
+	}
+	out := newConsole(b.spool, begun, s.Limits.MaxConsole)
+	defer b.watch(s.Limits, out)()
+	exit, err := place.Run(ctx, out)
+	if closed := out.Close(); err == nil {
+		err = closed
+	}
+	return exit, err
+}
+
+// watch stops the build when it runs too long or is silent too long, until the
+// function returned is called.
+func (b *build) watch(limits job.Limits, out *console) (end func()) {
+	var timers []*time.Timer
+	if limits.Timeout > 0 {
+		timers = append(timers, time.AfterFunc(limits.Timeout, func() {
+			b.stop(&stopped{job.Failure(job.Timeout, "timeout: the build took longer than %v", limits.Timeout)})
+		}))
+	}
+	if limits.Silence > 0 {
+		// The timer looks when the build printed, so that printing need not reset it.
+		var timer *time.Timer
+		timer = time.AfterFunc(math.MaxInt64, func() {
+			if left := limits.Silence - out.silence(); left > 0 {
+				timer.Reset(left)
+				return
+			}
+			b.stop(&stopped{job.Failure(job.Silence, "silence: the build printed nothing for %v", limits.Silence)})
+		})
+		timer.Reset(limits.Silence)
+		timers = append(timers, timer)
+	}
+	return func() {
+		for _, timer := range timers {
+			timer.Stop()
+		}
+	}
+}
+
+// resultOf tells how a script ended.
+func resultOf(exit sandbox.Exit, err, cause error) job.Result {
+	var stop *stopped
+	var unkept *spoolError
+	switch {
+	case errors.As(err, &unkept):
+		return job.Failure(job.NoSandbox, "the worker could not keep what the build printed: %v", unkept.error)
+	case errors.As(exit.Cause, &stop), errors.As(cause, &stop) && err != nil:
+		return stop.result // what went wrong while stopping is not the result
+	case err != nil:
+		return job.Failure(job.NoSandbox, "%v", err)
+	case exit.Cause != nil:
+		return job.Failure(job.NoSandbox, "the script was stopped: %v", exit.Cause)
+	case exit.Signal != 0:
+		return job.Result{Kind: job.Signalled, Code: int64(exit.Signal)}
+	}
+	return job.Result{Kind: job.Exited, Code: int64(exit.Code)}
+}
+
+// restart ends a build whose script died with an earlier process of the worker,
+// or has ended before that.
+func (b *build) restart(ctx, over context.Context) {
+	s := b.spool
+	_, size := shares(s.start.Limits.MaxConsole)
+	err := s.fold(size)
+	if err != nil {
+		b.log.Error().Err(err).Msg("reading the tail of the console")
+	}
+	done := wire.Done{UUID: b.id, Duration: s.latest, Result: job.Failure(job.Restarted, "worker restarted: the script died with it")}
+	if s.exited != nil {
+		done = *s.exited
+	}
+	b.collect(ctx, over, done, s.start.Limits.MaxArtifacts)
+}

@@ -1,0 +1,250 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"builder/pkg/job"
+	"builder/pkg/wire"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+)
+
+// holder has the builds that this worker holds: those that run, and those that
+// have ended and are not stored by the server. Links and couriers come and go.
+type holder struct {
+	Config
+	tasks sync.WaitGroup // what goes on without a connection
+
+	mu      sync.Mutex
+	builds  map[uuid.UUID]*build
+	running int           // of them
+	begun   int           // builds, ever
+	refused int           // builds that the server did not take, ever
+	owed    bool          // a start may be under way, of a connection that has ended
+	changed chan struct{} // closed and replaced when any of this changes
+}
+
+func newHolder(c Config) *holder {
+	return &holder{Config: c, builds: map[uuid.UUID]*build{}, changed: make(chan struct{})}
+}
+
+// update changes what mu guards.
+func (w *holder) update(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// state is what is held, and a channel that is closed when that has changed.
+func (w *holder) state() (held, running, begun int, changed <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.builds), w.running, w.begun, w.changed
+}
+
+// wished reports whether a connection has ended on which builds were asked for:
+// one may have been handed out and not received.
+func (w *holder) wished() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.owed
+}
+
+func (w *holder) setWished(owed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.owed = owed
+}
+
+// finished reports whether there is nothing left to do. A worker that is not
+// persistent does one build.
+func (w *holder) finished(drain context.Context) bool {
+	held, _, begun, _ := w.state()
+	return held == 0 && (drain.Err() != nil || !w.Persistent && begun > 0)
+}
+
+// begin takes a build and runs it.
+func (w *holder) begin(ctx, over context.Context, s wire.Start) (*build, error) {
+	b := w.newBuild(s.Build.UUID, s.Build.Job)
+	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	b.stop = stop
+	var err error
+	w.update(func() {
+		if w.builds[b.id] != nil {
+			err = fmt.Errorf("the server sent build %v, which is held already", b.id)
+			return
+		}
+		w.builds[b.id] = b
+		w.running++
+		w.begun++
+	})
+	if err != nil {
+		stop(nil)
+		return nil, err
+	}
+	shut := context.AfterFunc(ctx, func() { stop(errShutDown) })
+	w.tasks.Go(func() {
+		defer stop(nil)
+		defer shut()
+		b.run(running, over, s, w.Sandbox, w.Env)
+		w.update(func() { w.running-- })
+	})
+	return b, nil
+}
+
+// errShutDown stops the builds of a worker that is told to end at once.
+var errShutDown = &stopped{job.Failure(job.ShutDown, "worker shut down")}
+
+// holding are the builds that the server is told of, in order.
+func (w *holder) holding() []*build {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var builds []*build
+	for _, b := range w.builds {
+		if !b.over {
+			builds = append(builds, b)
+		}
+	}
+	slices.SortFunc(builds, func(a, b *build) int { return strings.Compare(a.id.String(), b.id.String()) })
+	return builds
+}
+
+// stopBuild ends a build on the server's word. One that is not held has ended.
+func (w *holder) stopBuild(m wire.Stop) {
+	w.mu.Lock()
+	b := w.builds[m.UUID]
+	w.mu.Unlock()
+	if b != nil {
+		b.stop(&stopped{m.Result})
+	}
+}
+
+// release lets a build go that the server has stored, or, with a reason, has no
+// use for: then it is stopped if it runs, and set aside.
+func (w *holder) release(b *build, refused string) {
+	w.update(func() { b.over = true })
+	w.tasks.Go(func() {
+		b.stop(&stopped{job.Failure(job.Cancelled, "the server has no use for the build: %s", refused)})
+		<-b.ended
+		var err error
+		if refused == "" {
+			err = w.forget(b)
+		} else {
+			err = w.reject(b, refused)
+		}
+		if err != nil {
+			b.log.Error().Err(err).Msg("letting go of the build")
+		}
+		w.update(func() {
+			delete(w.builds, b.id)
+			if refused != "" {
+				w.refused++
+			}
+		})
+	})
+}
+
+// forget removes everything of a build. Its spool goes first: what is left of the
+// place without it is swept.
+func (w *holder) forget(b *build) error {
+	err := b.spool.remove()
+	if b.place != nil {
+		err = errors.Join(err, b.place.Destroy())
+	}
+	return err
+}
+
+// recover takes up what an earlier process has left behind, and sweeps the rest.
+func (w *holder) recover(ctx, over context.Context) error {
+	entries, err := os.ReadDir(w.Dir.spool())
+	if err != nil {
+		return fmt.Errorf("reading spool: %w", err)
+	}
+	for _, entry := range entries {
+		id, err := uuid.Parse(entry.Name())
+		if err != nil {
+			continue // a tail, which belongs to another file
+		}
+		b, err := w.reopen(id)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, errDamaged):
+			w.Log.Error().Err(err).Stringer("build", id).Msg("a spool is damaged")
+			err = w.reject(w.newBuild(id, ""), err.Error())
+			if err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		default:
+			w.takeUp(ctx, over, b)
+		}
+	}
+	return w.Sandbox.Sweep()
+}
+
+// reopen opens the spool of a build and attaches its place.
+func (w *holder) reopen(id uuid.UUID) (*build, error) {
+	s, err := openSpool(w.Dir.spoolPath(id))
+	if err != nil {
+		return nil, err
+	}
+	b := w.newBuild(id, s.start.Build.Job)
+	b.spool = s
+	if b.place, err = w.Sandbox.Reattach(s.place); err != nil {
+		b.place = nil
+		b.log.Warn().Err(err).Msg("the artifacts of a build are gone")
+	}
+	return b, nil
+}
+
+// takeUp holds a build of an earlier process.
+func (w *holder) takeUp(ctx, over context.Context, b *build) {
+	w.update(func() { w.builds[b.id] = b })
+	if done := b.spool.view().done; done != nil {
+		b.log.Info().Stringer("result", done.Result).Msg("a build is delivered that ended before")
+		if b.place != nil {
+			if err := b.reattach(done); err != nil {
+				b.log.Warn().Err(err).Msg("the artifacts of a build are gone")
+			}
+		}
+		close(b.ended)
+		return
+	}
+	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	b.stop = stop
+	w.tasks.Go(func() {
+		defer stop(nil)
+		b.restart(running, over)
+		w.update(func() {})
+	})
+}
+
+// minFree is how much room the worker's disk must have for another build.
+const minFree = 64 << 20
+
+// room reports whether another build may be asked for, beside what has ended and
+// waits to be delivered.
+func (w *holder) room(held, running int) error {
+	if ended := held - running; ended > 2*w.Slots {
+		return fmt.Errorf("%d builds are not delivered yet", ended)
+	}
+	var s unix.Statfs_t
+	if err := unix.Statfs(w.Dir.Path, &s); err != nil {
+		return fmt.Errorf("asking for room: %w", err)
+	}
+	if free := uint64(s.Bavail) * uint64(s.Bsize); free < minFree { //nolint:unconvert // their types differ between systems
+		return fmt.Errorf("the disk of %s has %d octets left", w.Dir.Path, free)
+	}
+	return nil
+}
