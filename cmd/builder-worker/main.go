@@ -115,7 +115,7 @@ func run(ctx context.Context, platform string, o options) (err error) {
 		if o.dir, err = os.MkdirTemp("", "builder-worker-"); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
+		defer func() { err = errors.Join(err, sandbox.Remove(o.dir)) }()
 		log.Info().Str("dir", o.dir).Msg("no --dir: builds survive a lost connection, not the end of this process")
 	}
 	dir, err := worker.OpenDirectory(o.dir)

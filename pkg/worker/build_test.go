@@ -7,9 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
+	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
@@ -37,11 +38,9 @@ func TestBuild(t *testing.T) {
 		{"any octets", `printf 'a\377b\n\n\001'`, "a\xffb\n\n\x01", job.Result{Kind: job.Exited}, map[string]string{}},
 	} {
 		if i > 0 {
-			c.receive(wire.KindJobRequested)
+			c.wish()
 		}
-		id := c.start(tt.script)
-		e := c.finish(id)
-		c.send(wire.Stored{UUID: id})
+		e := c.store(c.start(tt.script))
 		if diff := cmp.Diff(tt.result, e.result); diff != "" {
 			t.Errorf("%s: result (-want +got):\n%s", tt.name, diff)
 		}
@@ -55,8 +54,9 @@ func TestBuild(t *testing.T) {
 			t.Errorf("%s: it took %v", tt.name, e.took)
 		}
 	}
-	c.receive(wire.KindJobRequested)
+	c.wish()
 	w.drain()
+	s.greet().resume(nil)
 	w.over(t)
 }
 
@@ -72,17 +72,11 @@ while ! [ -e %s ]; do sleep 0.01; done
 echo ially
 seq 100000
 printf last`, gate))
-	for {
-		m := c.receive(wire.KindLines).(wire.Lines)
-		if len(m.Lines) == 1 && m.Lines[0].Flags == job.Partial && string(m.Lines[0].Data) == "part" && m.From == 0 {
-			break
-		}
-	}
+	c.until(func() bool { return slices.Equal(s.build(id).partial, []string{"part"}) })
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e := c.finish(id)
-	c.send(wire.Stored{UUID: id})
+	e := c.store(id)
 	var want strings.Builder
 	want.WriteString("partially\n")
 	for i := range 100_000 {
@@ -108,76 +102,69 @@ func TestStop(t *testing.T) {
 	waitFile(t, mark)
 	c.send(wire.Stop{UUID: uuid.New(), Result: job.Failure(job.Cancelled, "another")})
 	c.send(wire.Stop{UUID: id, Result: job.Failure(job.Cancelled, "enough")})
-	e := c.finish(id)
-	c.send(wire.Stored{UUID: id})
+	e := c.store(id)
 	if diff := cmp.Diff(job.Failure(job.Cancelled, "enough"), e.result); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
 	if e.text() != "stopped" || e.files["kept"] != "x\n" {
 		t.Errorf("console %q, artifacts %v", e.text(), e.files)
 	}
-	c.receive(wire.KindJobRequested)
+	c.wish()
 }
 
-// TestKill ends the worker in the midst of a build: by draining it goes on to
-// its end, by killing it is gone.
-func TestKill(t *testing.T) {
-	script := func(mark, gate string) string {
-		return fmt.Sprintf("echo $$ > %s.new; mv %s.new %s; while ! [ -e %s ]; do sleep 0.01; done", mark, mark, mark, gate)
-	}
-	t.Run("drain", func(t *testing.T) {
-		s := newScripted(t, false)
-		w := work(t, s)
-		c := s.accept()
-		mark, gate := filepath.Join(t.TempDir(), "mark"), filepath.Join(t.TempDir(), "gate")
-		id := c.start(script(mark, gate))
-		waitFile(t, mark)
-		w.drain()
-		if err := os.WriteFile(gate, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if e := c.finish(id); !e.result.Success() {
-			t.Errorf("result %v", e.result)
-		}
-		c.send(wire.Stored{UUID: id})
-		w.over(t)
-	})
-	for name, end := range map[string]func(w *working, c *connection){
-		"kill":            func(w *working, _ *connection) { w.kill() },
-		"connection lost": func(_ *working, c *connection) { c.Close() },
-		"server refuses":  func(_ *working, c *connection) { c.send(wire.Failure{Text: "no"}) },
-		"bad message":     func(_ *working, c *connection) { c.send(wire.Info{}) },
+// TestEnd ends the worker in the midst of a build: told once it goes on to the
+// build's end, told twice it ends the build, and delivers that.
+func TestEnd(t *testing.T) {
+	for name, tt := range map[string]struct {
+		end    func(w *working, gate string)
+		result job.Result
+	}{
+		"once": {func(w *working, gate string) {
+			w.drain()
+			if err := os.WriteFile(gate, nil, 0o600); err != nil {
+				w.done <- err
+			}
+		}, job.Result{}},
+		"twice": {func(w *working, _ string) { w.kill() }, job.Failure(job.ShutDown, "worker shut down")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			s := newScripted(t, false)
 			w := work(t, s)
 			c := s.accept()
-			mark := filepath.Join(t.TempDir(), "mark")
-			c.start(script(mark, mark+".never"))
-			var pid int
-			fmt.Sscan(waitFile(t, mark), &pid)
-			end(w, c)
-			wait(t, "the script is dead", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
-			if name == "kill" {
-				w.over(t)
-			} else {
-				s.accept() // it comes again
+			mark, gate := filepath.Join(t.TempDir(), "mark"), filepath.Join(t.TempDir(), "gate")
+			id := c.start(fmt.Sprintf("echo x > kept; echo > %s.new; mv %s.new %s; while ! [ -e %s ]; do sleep 0.01; done", mark, mark, mark, gate))
+			waitFile(t, mark)
+			tt.end(w, gate)
+			e := c.store(id)
+			if diff := cmp.Diff(tt.result, e.result); diff != "" {
+				t.Errorf("result (-want +got):\n%s", diff)
+			}
+			if e.files["kept"] != "x\n" {
+				t.Errorf("artifacts %v", e.files)
+			}
+			w.over(t)
+			c.gone()
+			if c.wishes > 0 {
+				t.Error("another build was asked for")
 			}
 		})
 	}
 }
 
-// TestKillDelivering: a server that does not read the artifacts can not hold a
-// worker that is told to end.
-func TestKillDelivering(t *testing.T) {
+// TestFarewell: a server that does not take what a worker delivers can not hold
+// one that is told to end at once.
+func TestFarewell(t *testing.T) {
 	s := newScripted(t, false)
-	w := work(t, s)
+	w := work(t, s, func(c *worker.Config) { c.Farewell = 100 * time.Millisecond })
+	w.leaves = true
 	c := s.accept()
 	c.start("head -c 50000000 /dev/zero > large")
 	wait(t, "the end of the script", func() bool { return strings.Contains(w.log.String(), "build ended") })
 	w.kill()
 	w.over(t)
+	if !strings.Contains(w.log.String(), "not delivered") {
+		t.Error("that is not logged")
+	}
 }
 
 // TestNotes: however many files are no artifacts, the message has room for them.
@@ -186,8 +173,7 @@ func TestNotes(t *testing.T) {
 	work(t, s)
 	c := s.accept()
 	id := c.start("i=0; while [ $i -lt 600 ]; do ln -s x link-$i; i=$((i+1)); done; echo x > file")
-	e := c.finish(id)
-	c.send(wire.Stored{UUID: id})
+	e := c.store(id)
 	if len(e.notes) < 100 || len(e.notes) > 1000 || !strings.Contains(e.notes[len(e.notes)-1], "more") {
 		t.Errorf("%d notes", len(e.notes))
 	}
@@ -228,84 +214,53 @@ func (m *meddled) Artifacts(check func(string) error) ([]sandbox.Artifact, []san
 	return artifacts, notes, err
 }
 
-// changes are what somebody else may do to an artifact.
-var changes = map[string]func(file string) error{
-	"vanishes": os.Remove,
-	"shrinks":  func(file string) error { return os.Truncate(file, 1) },
-	"grows":    func(file string) error { return os.Truncate(file, 1000) },
-	"replaced": func(file string) error {
-		return errors.Join(os.Remove(file), os.WriteFile(file, []byte("12345678\n"), 0o600))
-	},
-}
-
-// TestArtifactsChange: a file that is not what was collected is left out, and
-// noted. The build and its other files are kept.
+// TestArtifactsChange: a file that is not what was announced is said to be
+// missing, or does not have its hash.
 func TestArtifactsChange(t *testing.T) {
-	for name, change := range changes {
-		t.Run(name, func(t *testing.T) {
+	for name, tt := range map[string]struct {
+		meddle func(file string) error
+		offer  int // artifacts
+	}{
+		"vanishes": {os.Remove, 0},
+		"shrinks":  {func(file string) error { return os.Truncate(file, 1) }, 1},
+		"replaced": {func(file string) error {
+			return errors.Join(os.Remove(file), os.WriteFile(file, []byte("12345678\n"), 0o600))
+		}, 0},
+	} {
+		t.Run("before it is sent: "+name, func(t *testing.T) {
+			t.Parallel()
+			s := newScripted(t, false)
+			w := work(t, s)
+			c := s.accept()
+			id := c.start("pwd; echo content > file; echo other > other")
+			c.until(func() bool { return s.build(id).over })
+			if err := tt.meddle(filepath.Join(s.build(id).text(), "file")); err != nil {
+				t.Fatal(err)
+			}
+			if e := c.store(id); len(e.files) != 1 || e.files["other"] != "other\n" {
+				t.Errorf("files %q", e.files)
+			}
+			if !strings.Contains(w.log.String(), "missing") {
+				t.Error("that is not logged")
+			}
+		})
+		if name == "replaced" { // by a file that may have got the same number: then it is the artifact
+			continue
+		}
+		t.Run("before it is hashed: "+name, func(t *testing.T) {
 			t.Parallel()
 			s := newScripted(t, false)
 			work(t, s, func(c *worker.Config) {
 				c.Sandbox = meddling{Sandbox: c.Sandbox, meddle: func(dir string) {
-					if err := change(filepath.Join(dir, "file")); err != nil {
+					if err := tt.meddle(filepath.Join(dir, "file")); err != nil {
 						t.Error(err)
 					}
 				}}
 			})
 			c := s.accept()
-			id := c.start("pwd; echo content > file; echo x > other")
-			e := c.finish(id)
-			c.send(wire.Stored{UUID: id})
-			if diff := cmp.Diff(map[string]string{"other": "x\n"}, e.files); diff != "" || !e.result.Success() {
-				t.Errorf("%v, artifacts (-want +got):\n%s", e.result, diff)
-			}
-			if len(e.notes) != 1 || !strings.HasPrefix(e.notes[0], "file: left out: ") {
-				t.Errorf("notes %q", e.notes)
-			}
-			c.receive(wire.KindJobRequested)
-		})
-	}
-}
-
-// TestArtifactsChangeLate: the size of a file was announced. One that vanishes is
-// sent all the same while there are few. One with another size can not be sent as
-// if it were whole: the connection ends, and the worker goes on with another.
-func TestArtifactsChangeLate(t *testing.T) {
-	for name, change := range changes {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newScripted(t, false)
-			w := work(t, s)
-			c := s.accept()
-			id := c.start("pwd; truncate -s 32M before; echo content > file")
-			dir := string(c.receive(wire.KindLines).(wire.Lines).Lines[0].Data)
-			in := c.receive(wire.KindFinish).(*wire.Incoming)
-			file, err := in.Files.Next()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := change(filepath.Join(dir, "file")); err != nil {
-				t.Fatal(err)
-			}
-			for err == nil {
-				if _, err = io.Copy(io.Discard, file.Data); err == nil {
-					file, err = in.Files.Next()
-				}
-			}
-			if name == "vanishes" || name == "replaced" {
-				if !errors.Is(err, io.EOF) {
-					t.Fatalf("receiving: %v", err)
-				}
-				c.send(wire.Stored{UUID: id})
-				c.receive(wire.KindJobRequested)
-				return
-			}
-			if errors.Is(err, io.EOF) {
-				t.Error("the artifact came as a whole")
-			}
-			s.accept()
-			if !strings.Contains(w.log.String(), "sending finish") {
-				t.Error("the reason is not logged")
+			e := c.store(c.start("pwd; echo content > file"))
+			if len(e.artifacts) != tt.offer || len(e.files) != tt.offer || len(e.notes) != 1-tt.offer {
+				t.Errorf("artifacts %v, files %q, notes %q", e.artifacts, e.files, e.notes)
 			}
 		})
 	}
@@ -314,11 +269,9 @@ func TestArtifactsChangeLate(t *testing.T) {
 // TestNoSandbox: the server is told when there is no place for a build.
 func TestNoSandbox(t *testing.T) {
 	s := newScripted(t, false)
-	work(t, s, func(c *worker.Config) { c.Sandbox = meddling{prepare: errors.New("no jail")} })
+	work(t, s, func(c *worker.Config) { c.Sandbox = meddling{Sandbox: c.Sandbox, prepare: errors.New("no jail")} })
 	c := s.accept()
-	id := c.start("x")
-	e := c.finish(id)
-	c.send(wire.Stored{UUID: id})
+	e := c.store(c.start("x"))
 	if e.result.Cause != job.NoSandbox || !strings.Contains(e.result.Text, "no jail") {
 		t.Errorf("result %v", e.result)
 	}

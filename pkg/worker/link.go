@@ -137,10 +137,10 @@ const roomPause = 10 * time.Second
 // wish asks for a build for each slot that is free.
 func (l *link) wish(running int) error {
 	for int64(running)+l.wishes.Load() < int64(l.Slots) {
+		l.wishes.Add(1) // the answer may be here before Send returns
 		if err := l.conn.Send(wire.JobRequested{Platform: l.Platform}); err != nil {
 			return err
 		}
-		l.wishes.Add(1)
 	}
 	return nil
 }

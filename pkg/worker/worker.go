@@ -193,13 +193,13 @@ func (w *holder) rest(ctx, drain context.Context, wait time.Duration) {
 func (w *holder) close() error {
 	var failures []error
 	for _, b := range w.builds {
-		w.Log.Warn().Stringer("build", b.id).Str("dir", w.Dir.Path).Msg("the build is not delivered: the next start with this directory does it")
+		w.Log.Warn().Stringer("build", b.id).Str("dir", w.Dir.Path).Msg("the build is not delivered: it is left in the directory for the next start")
 		failures = append(failures, b.spool.close())
 	}
 	switch {
 	case w.Persistent:
 	case len(w.builds) > 0:
-		failures = append(failures, fmt.Errorf("%d builds are not delivered: the next start with the directory %s does it", len(w.builds), w.Dir.Path))
+		failures = append(failures, fmt.Errorf("%d builds are not delivered: they are left in %s for the next start", len(w.builds), w.Dir.Path))
 	case w.refused > 0:
 		failures = append(failures, fmt.Errorf("the server did not take the build: it is kept in %s", w.Dir.rejected()))
 	}
