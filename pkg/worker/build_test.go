@@ -55,6 +55,7 @@ func TestBuild(t *testing.T) {
 		}
 	}
 	c.wish()
+	w.stored(t)
 	w.drain()
 	s.greet().resume(nil)
 	w.over(t)

@@ -24,10 +24,18 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// TestMain lets the test binary be the supervisor of its builds.
+// TestMain lets the test binary be the supervisor of its builds, and a worker that
+// can be killed.
 func TestMain(m *testing.M) {
 	if sandbox.IsSupervisor() {
 		if err := sandbox.Supervise(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if dir := os.Getenv("WORKER_TEST_DIR"); dir != "" {
+		if err := workerProcess(dir, os.Getenv("WORKER_TEST_REMOTE")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -434,12 +442,8 @@ func workIn(t testing.TB, path string, s *scripted, options ...func(*worker.Conf
 		w.done <- worker.Run(ctx, drain, config)
 	}()
 	t.Cleanup(func() {
-		spool := filepath.Join(dir.Path, "spool")
 		if !w.leaves && !t.Failed() {
-			wait(t, "all is stored", func() bool {
-				left, err := os.ReadDir(spool)
-				return err == nil && len(left) == 0
-			})
+			w.stored(t)
 		}
 		s.l.Close() // a worker that ends does not wait for it
 		kill()
@@ -447,7 +451,7 @@ func workIn(t testing.TB, path string, s *scripted, options ...func(*worker.Conf
 		if err := errors.Join(place.Close(), dir.Close()); err != nil {
 			t.Errorf("closing: %v", err)
 		}
-		for _, path := range []string{dir.Builds(), spool} {
+		for _, path := range []string{dir.Builds(), filepath.Join(dir.Path, "spool")} {
 			if left, err := os.ReadDir(path); !w.leaves && (err != nil || len(left) > 0) {
 				t.Errorf("left behind: %v (%v)", left, err)
 			}
@@ -470,6 +474,15 @@ func (w *working) over(t testing.TB) {
 	case <-time.After(deadline):
 		t.Fatal("the worker does not end")
 	}
+}
+
+// stored waits until nothing is held.
+func (w *working) stored(t testing.TB) {
+	t.Helper()
+	wait(t, "all is stored", func() bool {
+		left, err := os.ReadDir(filepath.Join(w.dir.Path, "spool"))
+		return err == nil && len(left) == 0
+	})
 }
 
 // waitFile waits for a file that a script writes and returns its content.

@@ -28,7 +28,7 @@ type holder struct {
 	running int           // of them
 	begun   int           // builds, ever
 	refused int           // builds that the server did not take, ever
-	owed    bool          // a start may be under way, of a connection that has ended
+	wishes  int           // builds that were asked for, on the last connection, and did not come
 	changed chan struct{} // closed and replaced when any of this changes
 }
 
@@ -52,18 +52,28 @@ func (w *holder) state() (held, running, begun int, changed <-chan struct{}) {
 	return len(w.builds), w.running, w.begun, w.changed
 }
 
-// wished reports whether a connection has ended on which builds were asked for:
-// one may have been handed out and not received.
+// wished reports whether builds were asked for that have not come: one may have
+// been handed out and not received.
 func (w *holder) wished() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.owed
+	return w.wishes > 0
 }
 
-func (w *holder) setWished(owed bool) {
+// wishAgain forgets what was asked for: wishes end with their connection.
+func (w *holder) wishAgain() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.owed = owed
+	w.wishes = 0
+}
+
+// wish is how many builds are to be asked for: one for each slot that is free.
+func (w *holder) wish() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := max(0, w.Slots-w.running-w.wishes)
+	w.wishes += n
+	return n
 }
 
 // finished reports whether there is nothing left to do. A worker that is not
@@ -80,10 +90,16 @@ func (w *holder) begin(ctx, over context.Context, s wire.Start) (*build, error) 
 	b.stop = stop
 	var err error
 	w.update(func() {
-		if w.builds[b.id] != nil {
+		switch {
+		case w.wishes == 0:
+			err = fmt.Errorf("the server sent build %v, for which nobody asked", b.id)
+		case w.builds[b.id] != nil:
 			err = fmt.Errorf("the server sent build %v, which is held already", b.id)
+		}
+		if err != nil {
 			return
 		}
+		w.wishes--
 		w.builds[b.id] = b
 		w.running++
 		w.begun++

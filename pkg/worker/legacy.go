@@ -19,7 +19,7 @@ import (
 // not persistent must not begin another one in the same throw-away place.
 func (w *holder) legacy(ctx, drain context.Context, conn *wire.Conn) (delivered bool, err error) {
 	defer conn.Close()
-	w.setWished(false)
+	w.wishAgain()
 	if w.Slots > 1 {
 		w.Log.Warn().Msg("a server of protocol 5 uses one slot only")
 	}

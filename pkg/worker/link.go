@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"builder/pkg/wire"
@@ -26,7 +25,6 @@ type link struct {
 	over   context.Context //nolint:containedctx // the worker's
 	active sync.WaitGroup  // the reading goroutine and the couriers
 
-	wishes   atomic.Int64 // builds that were asked for and have not come
 	mu       sync.Mutex
 	couriers map[uuid.UUID]*courier
 }
@@ -46,7 +44,6 @@ func (l *link) Close() {
 	l.lose(context.Canceled)
 	l.conn.Close() // what is being sent must not wait for a server that does not read
 	l.active.Wait()
-	l.setWished(l.wishes.Load() > 0)
 }
 
 // resume tells the server which builds are held, and lets each go on as it says.
@@ -71,6 +68,7 @@ func (l *link) resume() error {
 	if len(resume.Builds) != len(builds) {
 		return fmt.Errorf("the server answered for %d builds, %d are held", len(resume.Builds), len(builds))
 	}
+	l.wishAgain()
 	for i, b := range builds {
 		r := resume.Builds[i]
 		switch {
@@ -110,7 +108,7 @@ func (l *link) serve(ctx, drain context.Context) error {
 			if full := l.room(held, running); full != nil {
 				l.Log.Warn().Err(full).Msg("no further build is asked for")
 				again = time.After(roomPause)
-			} else if err := l.wish(running); err != nil {
+			} else if err := l.ask(); err != nil {
 				return err
 			}
 		}
@@ -121,7 +119,7 @@ func (l *link) serve(ctx, drain context.Context) error {
 			drained = nil
 			// A wish can not be taken back but by a new connection, which also tells
 			// the server that what it has just handed out was not received.
-			if l.wishes.Load() > 0 {
+			if l.wished() {
 				return errRenewed
 			}
 		case <-l.alive.Done():
@@ -134,10 +132,9 @@ func (l *link) serve(ctx, drain context.Context) error {
 // roomPause is how long a worker without room waits before it looks again.
 const roomPause = 10 * time.Second
 
-// wish asks for a build for each slot that is free.
-func (l *link) wish(running int) error {
-	for int64(running)+l.wishes.Load() < int64(l.Slots) {
-		l.wishes.Add(1) // the answer may be here before Send returns
+// ask asks for a build for each slot that is free.
+func (l *link) ask() error {
+	for range l.wish() {
 		if err := l.conn.Send(wire.JobRequested{Platform: l.Platform}); err != nil {
 			return err
 		}
@@ -171,16 +168,11 @@ func (l *link) read(ctx context.Context) error {
 }
 
 func (l *link) start(ctx context.Context, m wire.Start) error {
-	if l.wishes.Load() == 0 {
-		return fmt.Errorf("the server sent build %v, for which nobody asked", m.Build.UUID)
-	}
 	m.Script = slices.Clone(m.Script) // the connection's buffer is used again
 	b, err := l.begin(ctx, l.over, m)
 	if err != nil {
 		return err
 	}
-	// Only now: between the two a slot would look free.
-	l.wishes.Add(-1)
 	l.send(b, 0)
 	return nil
 }

@@ -267,7 +267,7 @@ func (w *holder) dial(ctx, over, drain context.Context) (*wire.Conn, wire.Remote
 	defer context.AfterFunc(ctx, hurry)()
 	conn, remote, err := w.dialer().Dial(dialing, w.Remote)
 	if err != nil && drain.Err() != nil {
-		w.setWished(false)
+		w.wishAgain()
 	}
 	return conn, remote, err
 }
