@@ -81,7 +81,7 @@ func (c *courier) console(ctx context.Context) error {
 // deliver delivers contents until the server lacks none, over as many connections
 // as it takes.
 func (c *courier) deliver(ctx context.Context) error {
-	for pause := firstPause; ; pause = min(pause*3/2, c.MaxDelay) {
+	for pause := min(firstPause, c.MaxDelay); ; pause = min(pause*3/2, c.MaxDelay) {
 		err := c.contents(ctx)
 		if err == nil || ctx.Err() != nil {
 			return context.Cause(ctx)

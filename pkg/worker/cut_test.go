@@ -102,13 +102,13 @@ func (s *cutter) speak(c *wire.Conn) error {
 		return err
 	}
 	if holding, ok := m.(wire.Holding); ok {
-		return s.control1(c, holding)
+		return s.worker(c, holding)
 	}
 	return s.bulk(c)
 }
 
-// control1 is the connection of the worker.
-func (s *cutter) control1(c *wire.Conn, holding wire.Holding) error {
+// worker is the connection of the worker.
+func (s *cutter) worker(c *wire.Conn, holding wire.Holding) error {
 	s.mu.Lock()
 	s.control = c
 	s.handed = len(holding.Builds) > 0
@@ -236,12 +236,12 @@ func TestCut(t *testing.T) {
 		for after := 1; after <= 18; after++ {
 			t.Run(fmt.Sprintf("%d after %d", cuts, after), func(t *testing.T) {
 				t.Parallel()
+				var serving sync.WaitGroup
+				t.Cleanup(serving.Wait) // the last one
 				s := newScripted(t, false)
 				w := work(t, s)
 				c := &cutter{t: t, after: after, cuts: cuts, contents: map[job.Content][]byte{}}
-				var serving sync.WaitGroup
 				serving.Go(func() { c.serve(s.l) })
-				t.Cleanup(serving.Wait)
 				wait(t, "the build is stored", func() bool {
 					c.mu.Lock()
 					defer c.mu.Unlock()

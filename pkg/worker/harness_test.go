@@ -429,6 +429,7 @@ func workIn(t testing.TB, path string, s *scripted, options ...func(*worker.Conf
 	w := &working{log: &logged{}, done: make(chan error, 1), dir: dir}
 	config := worker.Config{
 		Platform: "p", Remote: s.l.Addr().String(), Dir: dir, Persistent: true, Sandbox: place, Log: zerolog.New(w.log),
+		MaxDelay: 50 * time.Millisecond,
 	}
 	for _, option := range options {
 		option(&config)

@@ -133,7 +133,7 @@ func (c Config) withDefaults() Config {
 
 // work makes connections until there is nothing left to do.
 func (w *holder) work(ctx, over, drain context.Context) error {
-	pause, failures := firstPause, 0
+	pause, failures := min(firstPause, w.MaxDelay), 0
 	for w.wished() || !w.finished(drain) {
 		last := ctx.Err() != nil
 		connected, err := w.connection(ctx, over, drain)
@@ -148,7 +148,7 @@ func (w *holder) work(ctx, over, drain context.Context) error {
 			continue
 		case errors.As(err, &later): // no failure
 		case connected && !errors.Is(err, errRefused):
-			pause, failures = firstPause, 0
+			pause, failures = min(firstPause, w.MaxDelay), 0
 		default:
 			failures++
 		}
