@@ -2,12 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,8 +16,7 @@ import (
 	"builder/pkg/sandbox"
 )
 
-// TestMain lets the test binary be the worker, for TestNobodyListens, and that
-// one's supervisor.
+// TestMain lets the test binary be the worker, and its supervisor.
 func TestMain(m *testing.M) {
 	if os.Getenv("TEST_BUILDER_WORKER") != "" || sandbox.IsSupervisor() {
 		main()
@@ -25,50 +25,49 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestNobodyListens: a worker whose log nobody reads any more goes on, and leaves
-// no temporary directory when it is stopped.
-func TestNobodyListens(t *testing.T) {
+// nobody is an address at which nothing listens.
+func nobody(t *testing.T) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	return l.Addr().String()
+}
+
+// TestAway: a server that can not be reached has a status of its own.
+func TestAway(t *testing.T) {
+	told := capture(t, func() int {
+		cmd := command()
+		cmd.SetArgs([]string{"p", "-r", nobody(t), "--max-retries", "1", "--max-delay", "1s"})
+		return program.Main(t.Context(), cmd)
+	}, 75)
+	if !strings.Contains(told, "can not be reached") || !strings.Contains(told, "no --dir") {
+		t.Errorf("told %q", told)
 	}
-	temporary := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), self, "p", "-r", l.Addr().String(), "--protocol", "1001")
-	cmd.Env = append(os.Environ(), "TEST_BUILDER_WORKER=1", "TMPDIR="+temporary)
-	log, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := log.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // each lost connection is logged before the next one is made
-		c, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
+}
+
+// TestShutdownFile: a file that appears, or changes, ends the worker.
+func TestShutdownFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "stop")
+	ctx, cancel := context.WithCancel(t.Context())
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for ctx.Err() == nil { // until the worker has seen a change
+			if err := os.WriteFile(file, nil, 0o644); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(10 * time.Millisecond)
 		}
-		c.Close()
-	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("the worker: %v", err)
-	}
-	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v (%v)", left, err)
-	}
+	})
+	defer writing.Wait()
+	defer cancel()
+	capture(t, func() int {
+		cmd := command()
+		cmd.SetArgs([]string{"p", "-r", nobody(t), "--persistent", "--dir", t.TempDir(), "--shutdown-file", file})
+		return program.Main(t.Context(), cmd)
+	}, 0)
 }
 
 // TestRefused: wrong command lines, with what is told of them and the status.
@@ -89,6 +88,11 @@ func TestRefused(t *testing.T) {
 		"protocol":      {[]string{"a", "--protocol", "7"}, 2, "protocol 7 is unknown"},
 		"variable":      {[]string{"a", "--env", "NO_SUCH_VARIABLE"}, 2, "NO_SUCH_VARIABLE"},
 		"log level":     {[]string{"a", "--log-level", "loud"}, 2, `"loud"`},
+		"no slots":      {[]string{"a", "--persistent", "--slots", "0"}, 2, "--slots 0"},
+		"slots of one":  {[]string{"a", "--slots", "2"}, 2, "--slots needs --persistent"},
+		"retries":       {[]string{"a", "--max-retries", "-1"}, 2, "--max-retries -1"},
+		"delay":         {[]string{"a", "--max-delay", "1ms"}, 2, "--max-delay 1ms"},
+		"keepalive":     {[]string{"a", "--keepalive", "1ms"}, 2, "--keepalive 1ms"},
 		"directory":     {[]string{"a", "--dir", file}, 1, file},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,28 +24,40 @@ func TestLimits(t *testing.T) {
 		files   map[string]string
 	}{
 		"timeout": {
-			"echo x > file; while :; do echo on; sleep 0.02; done", job.Limits{Timeout: 300 * time.Millisecond, Silence: time.Minute},
-			job.Timeout, "longer than 300ms", "", map[string]string{"file": "x\n"},
+			"echo x > file; while :; do echo on; sleep 0.02; done",
+			job.Limits{Timeout: 300 * time.Millisecond, Silence: time.Minute},
+			job.Timeout, "longer than 300ms", "",
+			map[string]string{"file": "x\n"},
 		},
 		"silence": {
-			"for i in 1 2 3 4; do echo $i; sleep 0.1; done; sleep 1000", job.Limits{Timeout: time.Minute, Silence: 400 * time.Millisecond},
-			job.Silence, "nothing for 400ms", "1\n2\n3\n4", map[string]string{},
+			"for i in 1 2 3 4; do echo $i; sleep 0.1; done; sleep 1000",
+			job.Limits{Timeout: time.Minute, Silence: 400 * time.Millisecond},
+			job.Silence, "nothing for 400ms", "1\n2\n3\n4",
+			map[string]string{},
 		},
 		"grace": {
-			"trap '' TERM; echo x; while :; do sleep 0.01; done", job.Limits{Timeout: 100 * time.Millisecond, Grace: 10 * time.Millisecond},
-			job.Timeout, "longer than 100ms", "x", map[string]string{},
+			"trap '' TERM; echo x; while :; do sleep 0.01; done",
+			job.Limits{Timeout: 100 * time.Millisecond, Grace: 10 * time.Millisecond},
+			job.Timeout, "longer than 100ms", "x",
+			map[string]string{},
 		},
 		"artifacts": {
-			"echo 123 > a; echo 456 > b", job.Limits{MaxArtifacts: 7},
-			job.TooLarge, "8 octets in 2 files are left, 7 octets are allowed", "", map[string]string{},
+			"echo 123 > a; echo 456 > b",
+			job.Limits{MaxArtifacts: 7},
+			job.TooLarge, "8 octets in 2 files are left, 7 octets are allowed", "",
+			map[string]string{},
 		},
 		"artifacts just fit": {
-			"echo 123 > a; echo 456 > b", job.Limits{MaxArtifacts: 8},
-			"", "exited 0", "", map[string]string{"a": "123\n", "b": "456\n"},
+			"echo 123 > a; echo 456 > b",
+			job.Limits{MaxArtifacts: 8},
+			"", "exited 0", "",
+			map[string]string{"a": "123\n", "b": "456\n"},
 		},
 		"artifacts of what took too long": {
-			"echo 123 > a; sleep 1000", job.Limits{MaxArtifacts: 3, Timeout: 200 * time.Millisecond},
-			job.Timeout, "longer", "", map[string]string{},
+			"echo 123 > a; sleep 1000",
+			job.Limits{MaxArtifacts: 3, Timeout: 200 * time.Millisecond},
+			job.Timeout, "longer", "",
+			map[string]string{},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

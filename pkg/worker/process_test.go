@@ -67,8 +67,8 @@ func newProcess(t testing.TB, path string, s *scripted, wrap ...string) *process
 
 // kill is kill -9. The supervisors see to their builds.
 func (p *process) kill() {
-	p.Process.Kill() //nolint:errcheck // it may be dead
-	p.Wait()         //nolint:errcheck // it was killed
+	p.Process.Kill()
+	p.Wait()
 }
 
 // dead waits until the script whose process id is in a file is gone.

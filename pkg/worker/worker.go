@@ -138,7 +138,7 @@ func (w *holder) work(ctx, over, drain context.Context) error {
 		last := ctx.Err() != nil
 		connected, err := w.connection(ctx, over, drain)
 		if last || over.Err() != nil {
-			break
+			return nil //nolint:nilerr // what is not delivered then is told by close
 		}
 		var later *laterError
 		switch {
