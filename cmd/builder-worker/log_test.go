@@ -23,7 +23,7 @@ func TestNobodyListens(t *testing.T) {
 	}
 	temporary := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), self, "p", "-r", l.Addr().String(), "--protocol", "1001")
-	cmd.Env = append(os.Environ(), "TEST_BUILDER_WORKER=1", "TMPDIR="+temporary)
+	cmd.Env = append(os.Environ(), "BUILDER_WORKER_TEST=1", "TMPDIR="+temporary)
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"builder/pkg/program"
@@ -32,16 +31,6 @@ func main() {
 
 // tempFail is EX_TEMPFAIL of sysexits.h: trying again later may help.
 const tempFail = 75
-
-// options are the flags as typed.
-type options struct {
-	remote, name, dir, isolation, logLevel string
-	shutdownFile                           string
-	persistent                             bool
-	slots, maxRetries, protocol            int
-	maxDelay, keepAlive                    time.Duration
-	env                                    []string
-}
 
 func command() *cobra.Command {
 	var o options
@@ -139,47 +128,4 @@ func run(ctx context.Context, platform string, o options) (err error) {
 		return program.Status(err, tempFail)
 	}
 	return err
-}
-
-// check refuses values that mean nothing.
-func (o options) check() error {
-	switch {
-	case o.isolation != "none":
-		return fmt.Errorf("isolation %q is unknown: use none", o.isolation)
-	case o.protocol != 0 && o.protocol != wire.OwnVersion && o.protocol != wire.WorkerVersion:
-		return fmt.Errorf("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.WorkerVersion)
-	case o.slots < 1 || o.slots > maxSlots:
-		return fmt.Errorf("--slots %d: use 1 to %d", o.slots, maxSlots)
-	case o.slots > 1 && !o.persistent:
-		return errors.New("--slots needs --persistent: without it the worker does one build")
-	case o.maxRetries < 0:
-		return fmt.Errorf("--max-retries %d is negative", o.maxRetries)
-	case o.maxDelay < time.Second:
-		return fmt.Errorf("--max-delay %v: use 1s or more", o.maxDelay)
-	case o.keepAlive < time.Second/10:
-		return fmt.Errorf("--keepalive %v: use 100ms or more", o.keepAlive)
-	}
-	return nil
-}
-
-// maxSlots is the largest number of builds at once.
-const maxSlots = 1000
-
-// passedOn looks up the variables that are named without a value.
-func passedOn(names []string) ([]string, error) {
-	var env []string
-	for _, name := range names {
-		if key, _, _ := strings.Cut(name, "="); key == "" {
-			return nil, fmt.Errorf("--env %q: the name is empty", name)
-		}
-		if !strings.Contains(name, "=") {
-			value, ok := os.LookupEnv(name)
-			if !ok {
-				return nil, fmt.Errorf("--env %s: the worker's environment has no such variable", name)
-			}
-			name += "=" + value
-		}
-		env = append(env, name)
-	}
-	return env, nil
 }

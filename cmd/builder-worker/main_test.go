@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,7 +17,7 @@ import (
 
 // TestMain lets the test binary be the worker, and its supervisor.
 func TestMain(m *testing.M) {
-	if os.Getenv("TEST_BUILDER_WORKER") != "" || sandbox.IsSupervisor() {
+	if os.Getenv("BUILDER_WORKER_TEST") != "" || sandbox.IsSupervisor() {
 		main()
 		return
 	}

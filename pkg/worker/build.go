@@ -127,19 +127,3 @@ func resultOf(exit sandbox.Exit, err, cause error) job.Result {
 	}
 	return job.Result{Kind: job.Exited, Code: int64(exit.Code)}
 }
-
-// restart ends a build whose script died with an earlier process of the worker,
-// or has ended before that.
-func (b *build) restart(ctx, over context.Context) {
-	s := b.spool
-	_, size := shares(s.start.Limits.MaxConsole)
-	err := s.fold(size)
-	if err != nil {
-		b.log.Error().Err(err).Msg("reading the tail of the console")
-	}
-	done := wire.Done{UUID: b.id, Duration: s.latest, Result: job.Failure(job.Restarted, "worker restarted: the script died with it")}
-	if s.exited != nil {
-		done = *s.exited
-	}
-	b.collect(ctx, over, done, s.start.Limits.MaxArtifacts)
-}

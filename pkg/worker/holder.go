@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -178,72 +176,6 @@ func (w *holder) forget(b *build) error {
 		err = errors.Join(err, b.place.Destroy())
 	}
 	return err
-}
-
-// recover takes up what an earlier process has left behind, and sweeps the rest.
-func (w *holder) recover(ctx, over context.Context) error {
-	entries, err := os.ReadDir(w.Dir.spool())
-	if err != nil {
-		return fmt.Errorf("reading spool: %w", err)
-	}
-	for _, entry := range entries {
-		id, err := uuid.Parse(entry.Name())
-		if err != nil {
-			continue // a tail, which belongs to another file
-		}
-		b, err := w.reopen(id)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case errors.Is(err, errDamaged):
-			w.Log.Error().Err(err).Stringer("build", id).Msg("a spool is damaged")
-			err = w.reject(w.newBuild(id, ""), err.Error())
-			if err != nil {
-				return err
-			}
-		case err != nil:
-			return err
-		default:
-			w.takeUp(ctx, over, b)
-		}
-	}
-	return w.Sandbox.Sweep()
-}
-
-// reopen opens the spool of a build and attaches its place.
-func (w *holder) reopen(id uuid.UUID) (*build, error) {
-	s, err := openSpool(w.Dir.spoolPath(id))
-	if err != nil {
-		return nil, err
-	}
-	b := w.newBuild(id, s.start.Build.Job)
-	b.spool = s
-	if b.place, err = w.Sandbox.Reattach(s.place); err != nil {
-		b.place = nil
-		b.log.Warn().Err(err).Msg("the artifacts of a build are gone")
-	}
-	return b, nil
-}
-
-// takeUp holds a build of an earlier process.
-func (w *holder) takeUp(ctx, over context.Context, b *build) {
-	w.update(func() { w.builds[b.id] = b })
-	if done := b.spool.view().done; done != nil {
-		b.log.Info().Stringer("result", done.Result).Msg("a build is delivered that ended before")
-		if b.place != nil {
-			if err := b.reattach(done); err != nil {
-				b.log.Warn().Err(err).Msg("the artifacts of a build are gone")
-			}
-		}
-		close(b.ended)
-		return
-	}
-	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	b.stop = stop
-	w.tasks.Go(func() {
-		defer stop(nil)
-		b.restart(running, over)
-		w.update(func() {})
-	})
 }
 
 // minFree is how much room the worker's disk must have for another build.

@@ -2,6 +2,8 @@ package worker_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"builder/pkg/job"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 )
 
 // TestLimits: what runs too long, is silent too long or leaves too much ends for
@@ -147,7 +150,11 @@ func TestKilledTail(t *testing.T) {
 			p.kill()
 			c.Close()
 			*s.build(id) = ended{files: map[string]string{}}
-			workIn(t, path, s)
+			stale := filepath.Join(path, "spool", uuid.NewString()+".tail1")
+			if err := os.WriteFile(stale, []byte("x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			workIn(t, path, s) // which checks that no file is left
 			c = s.greet()
 			c.resume(nil)
 			e := c.store(id)

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/wire"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+)
+
+// TestSignals sends signals to a real worker that runs a build: after one it waits
+// for its end, after two it ends it; both times it delivers that and exits well.
+func TestSignals(t *testing.T) {
+	for name, tt := range map[string]struct {
+		script  string
+		signals int
+		result  job.Result
+	}{
+		"one": {"echo x; sleep 0.5; exit 3", 1, job.Result{Kind: job.Exited, Code: 3}},
+		"two": {"echo x; sleep 1000", 2, job.Failure(job.ShutDown, "worker shut down")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "p", "-r", l.Addr().String(), "--dir", t.TempDir(), "--name", "test")
+			cmd.Env = append(os.Environ(), "BUILDER_WORKER_TEST=1")
+			cmd.Stderr = os.Stderr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			c, id := handOut(t, l, tt.script)
+			receive(t, c, wire.KindLines)
+			for range tt.signals {
+				if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+				// Two that are sent at once may arrive as one.
+				time.Sleep(50 * time.Millisecond)
+			}
+			done := receive(t, c, wire.KindDone).(wire.Done)
+			if diff := cmp.Diff(tt.result, done.Result); diff != "" {
+				t.Errorf("result (-want +got):\n%s", diff)
+			}
+			if err := c.Send(wire.Stored{UUID: id}); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("the worker: %v", err)
+			}
+		})
+	}
+}
+
+// handOut gives a build to the worker that comes.
+func handOut(t *testing.T, l net.Listener, script string) (*wire.Conn, uuid.UUID) {
+	t.Helper()
+	nc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := wire.NewConn(nc, nil)
+	t.Cleanup(func() { c.Close() })
+	welcome := wire.Welcome{Capabilities: []string{wire.CapBuild, wire.CapResume, wire.CapAlive}}
+	if _, err := wire.Accept(t.Context(), c, welcome); err != nil {
+		t.Fatal(err)
+	}
+	c.KeepAlive(time.Minute, time.Minute)
+	receive(t, c, wire.KindHolding)
+	if err := c.Send(wire.Resume{}); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, c, wire.KindJobRequested)
+	id := uuid.New()
+	if err := c.Send(wire.Start{Build: wire.BuildStatus{UUID: id, Job: "one", Platform: "p"}, Script: []byte(script)}); err != nil {
+		t.Fatal(err)
+	}
+	return c, id
+}
+
+func receive(t *testing.T, c *wire.Conn, kind wire.Kind) wire.Message {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	m, err := c.Receive(ctx, kind)
+	if err != nil {
+		t.Fatalf("waiting for %v: %v", kind, err)
+	}
+	return m
+}
