@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"builder/pkg/program"
@@ -80,6 +81,9 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 }
 
 func run(ctx context.Context, platform string, o options) (err error) {
+	// Whatever is done for a build waits for something else that is done for it, and
+	// waking threads for that costs more than it brings.
+	runtime.GOMAXPROCS(max(1, o.slots))
 	log, err := program.Logger(os.Stderr, o.logLevel)
 	if err != nil {
 		return err

@@ -57,7 +57,7 @@ func (l *link) resume() error {
 	if err := l.conn.Send(holding); err != nil {
 		return err
 	}
-	m, err := l.conn.Receive(l.alive, wire.KindResume, wire.KindFailure, wire.KindLater)
+	m, err := l.conn.Receive(l.alive, wire.KindResume, wire.KindFailure, wire.KindDismissed, wire.KindLater)
 	if err != nil {
 		return fmt.Errorf("asking how to go on: %w", err)
 	}
@@ -88,6 +88,8 @@ func refusal(m wire.Message) error {
 	switch m := m.(type) {
 	case wire.Failure:
 		return fmt.Errorf("%w: %s", errRefused, m.Text)
+	case wire.Dismissed:
+		return fmt.Errorf("%w: the server does not take this worker: %s", errFatal, m.Text)
 	case wire.Later:
 		return &laterError{m}
 	}
@@ -145,7 +147,7 @@ func (l *link) ask() error {
 // read takes what the server says until the connection ends.
 func (l *link) read(ctx context.Context) error {
 	for {
-		m, err := l.conn.Receive(l.alive, wire.KindStart, wire.KindStop, wire.KindWant, wire.KindStored, wire.KindFailure, wire.KindLater)
+		m, err := l.conn.Receive(l.alive, wire.KindStart, wire.KindStop, wire.KindWant, wire.KindStored, wire.KindFailure, wire.KindDismissed, wire.KindLater)
 		if err != nil {
 			return fmt.Errorf("the connection to the server was lost: %w", err)
 		}

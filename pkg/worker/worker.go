@@ -212,7 +212,7 @@ func (w *holder) dialer() wire.Dialer {
 	return wire.Dialer{
 		Role: wire.Worker,
 		Introduce: wire.Introduce{
-			Name: w.Name, ID: w.Dir.ID.String(), Program: w.Program, Capabilities: []string{wire.CapResume, wire.CapAlive},
+			Name: w.Name, ID: w.Dir.ID.String(), Program: w.Program, Capabilities: []string{wire.CapResume, wire.CapAlive, wire.CapDismissed},
 		},
 		Force:    w.Protocol,
 		KnownOwn: held > 0 || w.Dir.KnownOwn(w.Remote),
