@@ -52,11 +52,11 @@ func observed(ctx context.Context, b *bench, script string, n int) (took time.Du
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	stop, err := b.startWorkers(ctx, s, 1)
+	workers, err := b.startWorkers(ctx, s, 1)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer stop()
+	defer workers.stop()
 	c := s.client()
 	defer c.Close() //nolint:errcheck // nothing is lost
 	begin := time.Now()

@@ -74,11 +74,11 @@ func runRound(ctx context.Context, b *bench, s *server, n int, queue func(i int)
 		last = accepted.Runs[0]
 		runs[last.ID] = true
 	}
-	stop, err := b.startWorkers(ctx, s, slots)
+	workers, err := b.startWorkers(ctx, s, slots)
 	if err != nil {
 		return 0, err
 	}
-	defer stop()
+	defer workers.stop()
 	c := s.client()
 	defer c.Close() //nolint:errcheck // nothing is lost
 	if err := c.Watch(ctx, wire.Watch{Run: last.ID, Job: "job" + strconv.Itoa(n-1)}, client.Viewer{}); err != nil {

@@ -23,11 +23,11 @@ func latency(ctx context.Context, b *bench) (_ []figure, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	stop, err := b.startWorkers(ctx, s, 1)
+	workers, err := b.startWorkers(ctx, s, 1)
 	if err != nil {
 		return nil, err
 	}
-	defer stop()
+	defer workers.stop()
 	c := s.client()
 	defer c.Close() //nolint:errcheck // nothing is lost
 	accepted, err := c.Schedule(ctx, job.Job{Name: "job", Platform: "bench"}, []byte(trivial), job.Plan{Period: job.Never}, false)

@@ -50,13 +50,16 @@ var measurements = []struct {
 	{"latency", latency},
 	{"schedule", handOuts},
 	{"console", consoleLines},
+	{"observers", observers},
+	{"artifacts", artifacts},
+	{"idle", idleWorkers},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	quick := flag.Bool("quick", false, "a twentieth of the work: does it run at all?")
-	only := flag.String("run", "", "the one measurement to run: jobs, latency, schedule, console")
+	only := flag.String("run", "", "the one measurement to run: jobs, latency, schedule, console, observers, artifacts, idle")
 	flag.Parse()
 	if err := run(ctx, *quick, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

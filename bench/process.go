@@ -76,8 +76,11 @@ func (s *server) stop() error {
 }
 
 // memory is a field of the server's /proc status in octets: VmRSS, VmHWM.
-func (s *server) memory(field string) (int64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+func (s *server) memory(field string) (int64, error) { return memory(s.cmd.Process.Pid, field) }
+
+// memory is such a field of any process.
+func memory(pid int, field string) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
@@ -95,26 +98,38 @@ func (s *server) client() *client.Client {
 	return client.New(s.address, client.Options{Program: "bench"})
 }
 
-// startWorkers starts n persistent workers of the platform "bench".
-func (b *bench) startWorkers(ctx context.Context, s *server, n int) (stop func(), err error) {
-	var running []*exec.Cmd
-	stop = func() {
-		for _, cmd := range running {
-			cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it is gone then
-			cmd.Wait()                          //nolint:errcheck // as above
-		}
+// workers are builder-worker processes.
+type workers []*exec.Cmd
+
+func (w workers) stop() {
+	for _, cmd := range w {
+		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it is gone then
+		cmd.Wait()                          //nolint:errcheck // as above
 	}
+}
+
+func (w workers) pids() []int {
+	var pids []int
+	for _, cmd := range w {
+		pids = append(pids, cmd.Process.Pid)
+	}
+	return pids
+}
+
+// startWorkers starts n persistent workers of the platform "bench".
+func (b *bench) startWorkers(ctx context.Context, s *server, n int) (workers, error) {
+	var running workers
 	for i := range n {
 		cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), "-r", s.address, "--persistent",
 			"--log-level", "error", "--dir", filepath.Join(b.dir, "worker"+strconv.Itoa(i)), "bench")
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
-			stop()
+			running.stop()
 			return nil, err
 		}
 		running = append(running, cmd)
 	}
-	return stop, nil
+	return running, nil
 }
 
 // median sorts the durations.

@@ -106,7 +106,7 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 			conn.KeepAlive(s.Heartbeat, 3*s.Heartbeat)
 		}
 		if peer.Role == wire.Worker {
-			err = s.serveWorker(ctx, conn, peer, func() bool { return !quiet(nc) })
+			err = s.serveWorker(ctx, conn, peer, nc)
 		} else {
 			err = s.serveClient(ctx, conn, peer)
 		}

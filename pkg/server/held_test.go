@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"builder/pkg/job"
 	"builder/pkg/server"
 	"builder/pkg/wire"
+	"builder/pkg/worker"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -400,4 +402,21 @@ func TestSilentWorker(t *testing.T) {
 		continue
 	}
 	r.away()
+}
+
+// TestBusyWorkers: a worker that is talking while it waits is not taken for gone.
+func TestBusyWorkers(t *testing.T) {
+	r := start(t)
+	const count = 60
+	for i := range count {
+		r.schedule(fmt.Sprint("job", i), "p", "#!/bin/sh\necho printed\n")
+	}
+	for range 2 {
+		r.worker("p", func(c *worker.Config) { c.Slots = 2 })
+	}
+	for i := range count {
+		if build := r.ended(fmt.Sprint("job", i), 1)[0]; !build.Result.Success() {
+			t.Errorf("result %v", build.Result)
+		}
+	}
 }

@@ -14,21 +14,33 @@ import (
 // peer: no octet, no end and no error. It does not wait and takes nothing, so
 // it may be asked while another goroutine reads.
 func quiet(c net.Conn) bool {
+	n, err := peek(c)
+	return n == 0 && (errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR))
+}
+
+// open is quiet for a peer that may say something at any time: it reports whether
+// the connection has not ended.
+func open(c net.Conn) bool {
+	n, err := peek(c)
+	return n > 0 || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)
+}
+
+// peek looks for an octet that has come.
+func peek(c net.Conn) (n int, err error) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
-		return true // not a socket: the reader will notice
+		return 0, unix.EAGAIN // not a socket: the reader will notice
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return false
+		return 0, err
 	}
-	open := false
+	var received error
 	err = raw.Control(func(fd uintptr) {
 		var one [1]byte
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		open = errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)
+		n, _, received = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	})
-	return err == nil && open
+	return n, errors.Join(err, received)
 }
 
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -14,13 +15,14 @@ import (
 )
 
 // serveWorker gives a worker one build after the other, or just one if it
-// speaks protocol 5. gone asks the connection whether the worker still is there.
-func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Peer, gone func() bool) error {
+// speaks protocol 5. nc is asked whether the worker still is there.
+func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Peer, nc net.Conn) error {
 	if canResume(peer) {
-		return s.serveLink(ctx, conn, peer, gone)
+		return s.serveLink(ctx, conn, peer, func() bool { return !open(nc) })
 	}
 	w := &workerSession{
-		Server: s, conn: conn, own: peer.Own(), address: conn.RemoteAddr(), since: time.Now(), name: conn.RemoteAddr(), gone: gone,
+		Server: s, conn: conn, own: peer.Own(), address: conn.RemoteAddr(), since: time.Now(), name: conn.RemoteAddr(),
+		gone: func() bool { return !quiet(nc) },
 	}
 	if peer.Name != "" {
 		w.name = shorten(peer.Name)
