@@ -122,6 +122,44 @@ func TestKilled(t *testing.T) {
 	c.wish()
 }
 
+// TestKilledCollecting kills a worker while it hashes what a build has left: the
+// build's own result is not lost.
+func TestKilledCollecting(t *testing.T) {
+	s := newScripted(t, false)
+	path := t.TempDir()
+	p := newProcess(t, path, s)
+	c := s.accept()
+	script, open := gated(t)
+	id := c.start("truncate -s 1G large; " + script + "; exit 3")
+	e := s.build(id)
+	c.until(func() bool { return len(e.lines) == 2 })
+	size := func() int64 {
+		info, err := os.Stat(filepath.Join(path, "spool", id.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	before := size()
+	open()
+	// One more line is a record of 42 octets; more than that is how the script ended.
+	wait(t, "the end of the script is kept", func() bool { return size() > before+42 })
+	p.kill()
+	c.Close()
+	e.over = false
+	workIn(t, path, s)
+	c = s.greet()
+	c.resume(nil)
+	c.until(func() bool { return e.over })
+	c.send(wire.Stored{UUID: id})
+	if diff := cmp.Diff(job.Result{Kind: job.Exited, Code: 3}, e.result); diff != "" {
+		t.Errorf("result (-want +got):\n%s", diff)
+	}
+	if len(e.artifacts) != 2 || e.artifacts[1].Size != 1<<30 {
+		t.Errorf("artifacts %v", e.artifacts)
+	}
+}
+
 // lineNumbers is what seq prints.
 func lineNumbers(from, to int) string {
 	var all []string
