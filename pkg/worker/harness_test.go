@@ -422,7 +422,7 @@ func workIn(t testing.TB, path string, s *scripted, options ...func(*worker.Conf
 	if err != nil {
 		t.Fatal(err)
 	}
-	place, err := sandbox.NewPlain(dir.Builds(), 1)
+	place, err := sandbox.NewPlain(dir.Builds(), 0) // supervisors when they are needed
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,8 +113,11 @@ func checkConsole(t *testing.T, e *ended, first, count int, most int64) {
 	for _, line := range e.lines {
 		size += int64(len(line.Data)) + 1
 		text := string(line.Data)
-		var octets, lines int
-		if n, _ := fmt.Sscanf(text, "... %d octets in %d lines are left out ...", &octets, &lines); n == 2 {
+		if strings.HasPrefix(text, "... ") {
+			var octets, lines int
+			if _, err := fmt.Sscanf(text, "... %d octets in %d lines are left out ...", &octets, &lines); err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
 			next += lines
 			if octets != lines*8 {
 				t.Errorf("%q", text)

@@ -130,7 +130,7 @@ func TestKilledCollecting(t *testing.T) {
 	p := newProcess(t, path, s)
 	c := s.accept()
 	script, open := gated(t)
-	id := c.start("truncate -s 1G large; " + script + "; exit 3")
+	id := c.start("truncate -s 256M large; " + script + "; exit 3")
 	e := s.build(id)
 	c.until(func() bool { return len(e.lines) == 2 })
 	size := func() int64 {
@@ -155,7 +155,7 @@ func TestKilledCollecting(t *testing.T) {
 	if diff := cmp.Diff(job.Result{Kind: job.Exited, Code: 3}, e.result); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
-	if len(e.artifacts) != 2 || e.artifacts[1].Size != 1<<30 {
+	if len(e.artifacts) != 2 || e.artifacts[1].Size != 256<<20 {
 		t.Errorf("artifacts %v", e.artifacts)
 	}
 }
@@ -302,7 +302,7 @@ var raceEnabled = false
 // TestMemory: however large an artifact is, the worker stays small. 20 GiB of it
 // in full takes a minute: BUILDER_TEST_LARGE=1.
 func TestMemory(t *testing.T) {
-	size := int64(1 << 30)
+	size := int64(256 << 20)
 	if os.Getenv("BUILDER_TEST_LARGE") != "" {
 		size = 20 << 30
 	}
