@@ -344,7 +344,7 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 		return fmt.Errorf("job %q is neither queued nor running", m.What)
 	}
 	if id, err := c.store.Resolve(m.What); err == nil {
-		return errors.New(c.overText(id))
+		return fmt.Errorf("build %v: %s", id, c.overText(id))
 	}
 	return fmt.Errorf("no job, and no build that runs, is called %q", m.What)
 }

@@ -14,8 +14,8 @@ import (
 // peer: no octet, no end and no error. It does not wait and takes nothing, so
 // it may be asked while another goroutine reads.
 func quiet(c net.Conn) bool {
-	n, err := peek(c)
-	return n == 0 && (errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR))
+	_, err := peek(c)
+	return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)
 }
 
 // open is quiet for a peer that may say something at any time: it reports whether
