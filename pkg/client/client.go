@@ -132,7 +132,8 @@ func (c *Client) need(ctx context.Context, capability, what string) error {
 	case !c.remote.Own():
 		return c.Cannot(what)
 	case !c.remote.Can(capability):
-		return fmt.Errorf("the server (%s) can not %s: it lacks %q and has to be upgraded", c.remote.Program, what, capability)
+		return fmt.Errorf("the server can not %s: it is %s and lacks %q, which this client, %s, asks for: upgrade the server to this version or later",
+			what, c.remote.Program, capability, c.dialer.Introduce.Program)
 	}
 	return nil
 }

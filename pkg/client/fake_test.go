@@ -46,7 +46,7 @@ func (f *fake) start(t *testing.T, serve func(ctx context.Context, n int, conn *
 			sessions.Go(func() {
 				conn := wire.NewConn(nc, nil)
 				defer conn.Close()
-				welcome := wire.Welcome{Program: "fake", Capabilities: append([]string{wire.CapWatch}, f.can...)}
+				welcome := wire.Welcome{Program: "fake", Capabilities: append([]string{wire.CapWatch, wire.CapResume}, f.can...)}
 				if _, err := wire.Accept(ctx, conn, welcome); err != nil {
 					return
 				}

@@ -77,7 +77,10 @@ func (w *watching) run(ctx context.Context) error {
 	for pause := w.pause; ; pause = min(pause*3/2, longestPause) {
 		begun := time.Now()
 		w.heard = false
-		err := w.ask(ctx, w.place(), w.take, wire.KindWatching, wire.KindLines, wire.KindEnded, wire.KindLater)
+		err := w.connect(ctx)
+		if err == nil {
+			err = w.ask(ctx, w.place(), w.take, wire.KindWatching, wire.KindLines, wire.KindEnded, wire.KindLater)
+		}
 		switch {
 		case w.fatal != nil:
 			return w.fatal
@@ -128,11 +131,15 @@ func (w *watching) rest(ctx context.Context, lost error, pause time.Duration) er
 }
 
 // place is what is asked for: the target, and when a build of it was begun, that
-// one from the line on that is next.
+// one from the line on that is next. A server that knows nothing of coming back
+// takes that line for one of whatever build of the run it shows first: it is asked
+// for all of it.
 func (w *watching) place() wire.Watch {
 	switch {
 	case w.build == uuid.Nil:
 		return w.target
+	case w.target.Run != 0 && !w.remote.Can(wire.CapResume):
+		return wire.Watch{Run: w.target.Run, Job: w.target.Job}
 	case w.target.Run != 0:
 		return wire.Watch{Run: w.target.Run, Job: w.target.Job, Build: w.build, From: w.next}
 	}
