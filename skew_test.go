@@ -35,7 +35,7 @@ func TestSkew(t *testing.T) {
 	t.Run("scripts", func(t *testing.T) { // ends before the directory is removed
 		testscript.Run(t, testscript.Params{
 			Dir: filepath.Join("testdata", "skew"), RequireExplicitExec: true, RequireUniqueNames: true,
-			Deadline: time.Now().Add(20 * time.Second),
+			Deadline: time.Now().Add(2 * time.Minute),
 			Cmds: map[string]func(*testscript.TestScript, bool, []string){
 				"server": startServer, "worker": startWorker, "end": endDaemon, "await": await, "status": wantStatus, "sink": startSink, "latest": latest,
 			},
@@ -89,8 +89,8 @@ func previous(t *testing.T, dir string) (version, source string) {
 // buildPrograms makes the three programs of a source tree.
 func buildPrograms(t *testing.T, source, dir, version string) {
 	t.Helper()
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-ldflags=-X builder/pkg/program.Version="+version, "-o", dir+"/", "./cmd/...")
-	build.Dir = source
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-X builder/pkg/program.Version="+version, "-o", dir+"/", "./cmd/...")
+	build.Dir, build.Env = source, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building %s: %v\n%s", version, err, out)
 	}
@@ -130,11 +130,11 @@ func startDaemon(ts *testscript.TestScript, name, program string, args []string)
 	ts.Check(d.cmd.Start())
 	go func() {
 		defer close(d.gone)
-		d.cmd.Wait() //nolint:errcheck // its status is looked at where it matters
+		d.cmd.Wait()
 	}()
 	running(ts)[name] = d
 	ts.Defer(func() {
-		d.cmd.Process.Kill() //nolint:errcheck // it may have ended
+		d.cmd.Process.Kill()
 		<-d.gone
 		text, err := os.ReadFile(log.Name())
 		ts.Check(err)
@@ -148,11 +148,15 @@ func running(ts *testscript.TestScript) map[string]*daemon {
 	return ts.Value("daemons").(map[string]*daemon)
 }
 
-// endDaemon sends a signal to one and waits for its end: end NAME kill|term.
+// endDaemon sends a signal to one and waits for its end, unless it is only
+// stopped: end NAME kill|term|stop.
 func endDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	d := running(ts)[args[0]]
-	signal := map[string]syscall.Signal{"kill": syscall.SIGKILL, "term": syscall.SIGTERM}[args[1]]
-	ts.Check(d.cmd.Process.Signal(signal))
+	signals := map[string]os.Signal{"kill": syscall.SIGKILL, "term": syscall.SIGTERM, "stop": syscall.SIGSTOP}
+	ts.Check(d.cmd.Process.Signal(signals[args[1]]))
+	if args[1] == "stop" {
+		return
+	}
 	select {
 	case <-d.gone:
 	case <-time.After(time.Minute):
@@ -176,7 +180,7 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 
 // poll waits until something is so, unless a daemon that it needs has ended.
 func poll(ts *testscript.TestScript, what string, needs *daemon, done func() bool) {
-	for deadline := time.Now().Add(15 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
 		ended := false
 		if needs != nil {
 			select {

@@ -56,8 +56,8 @@ func Accept(ctx context.Context, c *Conn, welcome Welcome) (Peer, error) {
 		peer.Version = int(hello.Version)
 		return peer, c.Send(ServerHello{})
 	}
-	err = fmt.Errorf("a %v of protocol version %d: this server speaks %d with clients, %d with workers, and %d with both",
-		hello.Role, hello.Version, ClientVersion, WorkerVersion, OwnVersion)
+	err = fmt.Errorf("a %v of protocol version %d: this server, %s, speaks %d with clients, %d with workers, and %d with both: use a %v of one of these",
+		hello.Role, hello.Version, welcome.Program, ClientVersion, WorkerVersion, OwnVersion, hello.Role)
 	return peer, errors.Join(err, c.Send(Failure{Text: "refused: " + err.Error()}))
 }
 
