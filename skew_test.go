@@ -45,8 +45,7 @@ func TestSkew(t *testing.T) {
 				}
 				env.Setenv("OLDVERSION", regexp.QuoteMeta(version))
 				env.Setenv("NEWVERSION", regexp.QuoteMeta(next))
-				env.Setenv("PORT", freePort(t))
-				env.Setenv("BUILDER_REMOTE", net.JoinHostPort("127.0.0.1", env.Getenv("PORT")))
+				env.Setenv("PORT", "0")
 				env.Setenv("TZ", "UTC")
 				env.Values["daemons"] = map[string]*daemon{}
 				return nil
@@ -102,16 +101,23 @@ type daemon struct {
 	gone chan struct{} // closed when it has ended
 }
 
-// startServer runs a server on data, and waits until it listens:
-// server PROGRAMS [FLAG...].
+// listening is what a server logs when it can be reached.
+var listening = regexp.MustCompile(`"address":"127\.0\.0\.1:(\d+)".*"message":"listening"`)
+
+// startServer runs a server on data, and waits until it listens, each time on the
+// same port: server PROGRAMS [FLAG...].
 func startServer(ts *testscript.TestScript, _ bool, args []string) {
-	flags := append([]string{"--dir", "data", "--config-dir", "config", "--port", ts.Getenv("PORT")}, args[1:]...)
 	ts.Check(os.MkdirAll(ts.MkAbs("config"), 0o755))
+	ts.Check(os.RemoveAll(ts.MkAbs("server.log")))
+	flags := append([]string{"--dir", "data", "--config-dir", "config", "--port", ts.Getenv("PORT")}, args[1:]...)
 	d := startDaemon(ts, "server", filepath.Join(args[0], "builder-server"), flags)
 	poll(ts, "the server listens", d, func() bool {
-		dialer := net.Dialer{Timeout: time.Second}
-		conn, err := dialer.DialContext(context.Background(), "tcp", ts.Getenv("BUILDER_REMOTE"))
-		return err == nil && conn.Close() == nil
+		found := listening.FindStringSubmatch(ts.ReadFile("server.log"))
+		if found != nil {
+			ts.Setenv("PORT", found[1])
+			ts.Setenv("BUILDER_REMOTE", net.JoinHostPort("127.0.0.1", found[1]))
+		}
+		return found != nil
 	})
 }
 
@@ -136,7 +142,7 @@ func startDaemon(ts *testscript.TestScript, name, program string, args []string)
 	ts.Defer(func() {
 		d.cmd.Process.Kill()
 		<-d.gone
-		text, err := os.ReadFile(log.Name())
+		text, err := os.ReadFile(log.Name()) // of a server only the last one's
 		ts.Check(err)
 		ts.Logf("[%s]\n%s", name, text)
 	})
