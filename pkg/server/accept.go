@@ -83,6 +83,7 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 			s.Log.Warn().Err(err).Msg("watching over a connection")
 		}
 	}
+	began := time.Now()
 	conn := wire.NewConn(nc, s.budget)
 	defer conn.Close()
 	ended := make(chan struct{})
@@ -106,7 +107,7 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 			conn.KeepAlive(s.Heartbeat, 3*s.Heartbeat)
 		}
 		if peer.Role == wire.Worker {
-			err = s.serveWorker(ctx, conn, peer, nc)
+			err = s.serveWorker(ctx, conn, peer, began, nc)
 		} else {
 			err = s.serveClient(ctx, conn, peer)
 		}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"builder/pkg/wire"
@@ -21,18 +22,25 @@ type crew struct {
 
 func newCrew() *crew { return &crew{links: map[string]*link{}, held: map[uuid.UUID]*held{}} }
 
+// errStale ends a connection that its worker has given up. What it says there came
+// late, and is not true any more.
+var errStale = errors.New("there is a newer connection of the worker")
+
 // enter makes l the connection of its worker. An older one ends first: it is
 // dead and has not noticed yet, or the same identity is used twice.
-func (c *crew) enter(l *link) {
+func (c *crew) enter(l *link) error {
 	for {
 		c.mu.Lock()
 		old := c.links[l.identity]
 		if old == nil {
 			c.links[l.identity] = l
 			c.mu.Unlock()
-			return
+			return nil
 		}
 		c.mu.Unlock()
+		if old.began.After(l.began) {
+			return errStale
+		}
 		l.log.Warn().Str("old", old.conn.RemoteAddr()).Msg("a new connection of the worker replaces the old one")
 		old.conn.Close()
 		<-old.left
@@ -92,6 +100,11 @@ func (c *crew) begin(ctx context.Context, h *held) {
 	c.mu.Unlock()
 	c.conducting.Go(func() {
 		h.conduct(ctx)
+		select {
+		case <-h.live.ended:
+		default:
+			return // the server ends: nobody hears of the build before the next one
+		}
 		c.mu.Lock()
 		delete(c.held, h.UUID)
 		c.mu.Unlock()

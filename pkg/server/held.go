@@ -21,6 +21,7 @@ type held struct {
 
 	mu        sync.Mutex
 	link      *link       // the worker's connection, nil while it is away
+	heard     time.Time   // when the newest connection began on which the worker had it
 	away      time.Time   // since when
 	unheard   bool        // the worker never got it
 	condemned *job.Result // the worker broke the rules
@@ -29,17 +30,18 @@ type held struct {
 	decided   time.Time   // when the result was fixed
 	result    job.Result  // as the worker says, or as decided; with offered or decided
 	done      *wire.Done  // as it came last, until it is offered
+	said      *job.Result // as the worker says on this connection
 	offered   bool        // the store knows the artifacts
 	delivery  *delivery   // the connection over which contents come, nil if none does
 	next      int64       // number of the next line
 	over      bool        // nothing may be added any more
 	news      chan struct{}
-	settled   chan struct{} // closed when it has ended, durably, or the server has
+	settled   chan struct{} // closed when it has ended, durably
 }
 
 // hold begins a build that was handed out to a link.
 func (s *Server) hold(ctx context.Context, b *schedule.Building, l *link) {
-	h := &held{build: s.newBuild(b), worker: b.WorkerID, link: l, news: make(chan struct{}, 1), settled: make(chan struct{})}
+	h := &held{build: s.newBuild(b), worker: b.WorkerID, link: l, heard: l.began, news: make(chan struct{}, 1), settled: make(chan struct{})}
 	s.crew.begin(ctx, h)
 }
 
@@ -78,10 +80,18 @@ func (h *held) attach(l *link) (next int64, ok bool) {
 	if h.over {
 		return 0, false
 	}
-	h.link, h.offered = l, false // Done comes again
+	h.link, h.heard = l, l.began
+	h.offered, h.said = false, nil // Done comes again
 	h.setAway(time.Time{})
 	h.wake()
 	return h.next, true
+}
+
+// newer reports whether the worker had the build on a newer connection than l.
+func (h *held) newer(l *link) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.heard.After(l.began)
 }
 
 // detach is the end of l.
@@ -123,8 +133,8 @@ func (h *held) condemn(cause error) {
 // conduct does the build up to its durable end, or to that of the server.
 func (h *held) conduct(ctx context.Context) {
 	if h.draft == nil {
-		if result, ok := h.handOut(); !ok {
-			h.finish(ctx, life.Step{End: &result, Uncounted: h.unheard})
+		if step := h.handOut(); step.End != nil {
+			h.finish(ctx, step)
 			return
 		}
 	}
@@ -163,27 +173,33 @@ func (h *held) conduct(ctx context.Context) {
 }
 
 // handOut sends the build to the worker and makes its place in the store: the
-// worker gets ready meanwhile. When ok is false the result is that of a build
-// that could not begin.
-func (h *held) handOut() (result job.Result, ok bool) {
+// worker gets ready meanwhile. The step is the end of a build that could not begin.
+func (h *held) handOut() life.Step {
 	text, script, noScript := h.Server.script(h.Run)
 	h.script = script
-	var unsent error
-	if noScript == nil {
-		unsent = h.link.conn.Send(wire.Start{Build: buildStatus(h.Building), Script: text, Limits: h.limits})
+	unsent := errors.New("its connection ended before it was handed the build")
+	h.mu.Lock()
+	l := h.link
+	h.mu.Unlock()
+	if noScript == nil && l != nil {
+		unsent = l.conn.Send(wire.Start{Build: buildStatus(h.Building), Script: text, Limits: h.limits})
 	}
-	if err := h.begin(); err != nil {
-		return job.Failure(job.ServerSide, "the server could not begin the build: %v", err), false
-	}
+	var result job.Result
+	err := h.begin()
 	switch {
+	case err != nil:
+		result = job.Failure(job.ServerSide, "the server could not begin the build: %v", err)
 	case noScript != nil:
-		return job.Failure(job.Setup, "%v", noScript), false
+		result = job.Failure(job.Setup, "%v", noScript)
 	case unsent != nil:
 		h.neverHeard()
-		return life.Lost(unsent), false
+		result = life.Lost(unsent)
+		return life.Step{End: &result, Uncounted: true}
+	default:
+		h.log.Info().Msg("build handed out")
+		return life.Step{}
 	}
-	h.log.Info().Msg("build handed out")
-	return job.Result{}, true
+	return life.Step{End: &result}
 }
 
 // begin is build.begin for one that others know of already.
@@ -201,11 +217,10 @@ func (h *held) lines(m wire.Lines) error {
 	if h.over || h.console == nil {
 		return nil // it is told so, or will be
 	}
-	have := h.next
-	if m.From < 0 || m.From > have {
-		return violation("lines of build %v from %d on, %d are there", h.UUID, m.From, have)
+	skip, ok := life.Skip(h.next, m.From)
+	if !ok {
+		return violation("lines of build %v from %d on, %d are there", h.UUID, m.From, h.next)
 	}
-	skip := have - m.From
 	for _, line := range m.Lines {
 		n := line.Count()
 		switch {
@@ -255,25 +270,26 @@ func (h *held) ended(m wire.Done) (taken bool, err error) {
 		size += a.Size
 	}
 	switch {
-	case m.Lines != h.next && !h.over:
+	case m.Lines != h.next && !h.over && h.console != nil:
 		return false, violation("build %v ended after %d lines, %d have come", h.UUID, m.Lines, h.next)
 	case size > h.limits.MaxArtifacts:
 		return false, violation("build %v offers artifacts of %d octets, %d are allowed", h.UUID, size, h.limits.MaxArtifacts)
 	}
-	h.done = &m
+	said := m.Result
+	h.done, h.said = &m, &said
 	h.wake()
 	return true, nil
 }
 
-// settle is the last that happens to h. It answers an end that has come while
-// another one was made durable.
+// settle is the last that happens to h: its end is durable. The worker is told, if
+// it is there: what became of the end that it said, or that it must stop.
 func (h *held) settle() {
 	h.mu.Lock()
 	close(h.settled)
-	done, l := h.done, h.link
+	said, l, unheard := h.said, h.link, h.unheard
 	h.mu.Unlock()
-	if done != nil && l != nil {
-		l.answerEnded(*done)
+	if l != nil {
+		l.answer(h.UUID, h.live.build.Result, said, unheard)
 	}
 }
 
@@ -379,8 +395,7 @@ func (h *held) suspend() {
 	}
 }
 
-// finish makes the end durable and tells the worker, if it is there: that it may
-// forget the build, or must stop it.
+// finish makes the end durable.
 func (h *held) finish(ctx context.Context, step life.Step) {
 	h.close()
 	if h.draft != nil {
@@ -390,16 +405,5 @@ func (h *held) finish(ctx context.Context, step life.Step) {
 	}
 	if err := h.end(ctx, *step.End, step.Uncounted); err != nil && !errors.Is(err, schedule.ErrEnded) {
 		h.suspend() // the server ends
-		return
-	}
-	h.mu.Lock()
-	l, offered := h.link, h.offered
-	h.mu.Unlock()
-	switch {
-	case l == nil || step.Uncounted:
-	case offered:
-		l.send(wire.Stored{UUID: h.UUID})
-	default:
-		l.send(wire.Stop{UUID: h.UUID, Result: *step.End})
 	}
 }

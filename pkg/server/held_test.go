@@ -219,7 +219,10 @@ func TestCancelHeld(t *testing.T) {
 		"the worker failed to stop it": {
 			after: func(_ *running, p *peer, id uuid.UUID) {
 				p.send(wire.Done{UUID: id, Result: job.Failure(job.NoSandbox, "processes are left")})
-				stored(t, p, id)
+				p.receive(wire.KindStop)
+				if m := p.receive(wire.KindStored).(wire.Stored); !strings.Contains(m.Refused, "cancelled") {
+					t.Errorf("stored %+v", m) // what it says is nowhere else
+				}
 			},
 			want: cancelled,
 		},
@@ -280,6 +283,35 @@ func TestDeaf(t *testing.T) {
 	p.send(wire.Done{UUID: id})
 	if m := p.receive(wire.KindStored).(wire.Stored); !strings.Contains(m.Refused, "cancelled") {
 		t.Errorf("stored: %+v", m)
+	}
+}
+
+// TestStaleConnection: what comes late on a connection that the worker has given up
+// is not taken for news: neither does it replace the worker's new one, nor is a
+// build taken for never received that was handed out since.
+func TestStaleConnection(t *testing.T) {
+	for name, breaks := range map[string]bool{"beside the new one": false, "after the new one": true} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			stale := r.introduced("w")
+			p, id := r.handedOut()
+			if breaks {
+				p.Close()
+				r.away()
+			}
+			stale.send(wire.Holding{})
+			if m := stale.receive(wire.KindFailure).(wire.Failure); !strings.Contains(m.Text, "newer connection") {
+				t.Errorf("failure %q", m.Text)
+			}
+			stale.gone()
+			if breaks {
+				var m wire.Resume
+				p, m = r.returning("w", wire.Held{UUID: id})
+				resumed(t, m, id, 0)
+			}
+			p.send(wire.Done{UUID: id})
+			stored(t, p, id)
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/life"
 	"builder/pkg/schedule"
 	"builder/pkg/store"
 	"builder/pkg/wire"
@@ -23,7 +24,8 @@ type link struct {
 	log      zerolog.Logger
 	identity string
 	name     string
-	since    time.Time
+	began    time.Time // the connection, before its worker could say anything
+	since    time.Time // that the worker is there
 	gone     func() bool
 	left     chan struct{} // closed when nothing of the connection is used any more
 
@@ -35,9 +37,9 @@ type link struct {
 const maxWishes = 1000
 
 // serveLink serves a worker that can come back until its connection ends.
-func (s *Server) serveLink(ctx context.Context, conn *wire.Conn, peer wire.Peer, gone func() bool) error {
+func (s *Server) serveLink(ctx context.Context, conn *wire.Conn, peer wire.Peer, began time.Time, gone func() bool) error {
 	l := &link{
-		Server: s, conn: conn, identity: peer.ID, name: conn.RemoteAddr(), since: time.Now(), gone: gone,
+		Server: s, conn: conn, identity: peer.ID, name: conn.RemoteAddr(), began: began, since: time.Now(), gone: gone,
 		left: make(chan struct{}), wishes: map[*waiter]bool{}, unflushed: map[*held]bool{},
 	}
 	if peer.Name != "" {
@@ -53,10 +55,16 @@ func (s *Server) serveLink(ctx context.Context, conn *wire.Conn, peer wire.Peer,
 	if m, ok := m.(wire.Deliver); ok {
 		return s.deliver(ctx, conn, peer.ID, m.UUID)
 	}
-	s.crew.enter(l)
+	if err := s.crew.enter(l); err != nil {
+		return err
+	}
 	defer s.crew.leave(l)
 	defer l.withdraw(context.WithoutCancel(ctx))
-	if err := conn.Send(l.resume(m.(wire.Holding))); err != nil {
+	resume, err := l.resume(ctx, m.(wire.Holding))
+	if err != nil {
+		return err
+	}
+	if err := conn.Send(resume); err != nil {
 		return err
 	}
 	for {
@@ -79,8 +87,13 @@ const laterTime = 2 * time.Second
 
 // resume says how each build goes on that the worker holds. Those that it does
 // not hold never reached it.
-func (l *link) resume(m wire.Holding) wire.Resume {
+func (l *link) resume(ctx context.Context, m wire.Holding) (wire.Resume, error) {
 	expected := l.crew.builds(l.identity)
+	for _, h := range expected {
+		if h.newer(l) {
+			return wire.Resume{}, errStale
+		}
+	}
 	var answer wire.Resume
 	for _, b := range m.Builds {
 		h := expected[b.UUID]
@@ -89,7 +102,11 @@ func (l *link) resume(m wire.Holding) wire.Resume {
 		goes := false
 		if h != nil {
 			if r.From, goes = h.attach(l); !goes {
-				<-h.settled
+				select {
+				case <-h.settled:
+				case <-ctx.Done():
+					return wire.Resume{}, errStopped
+				}
 			}
 		}
 		switch {
@@ -105,7 +122,7 @@ func (l *link) resume(m wire.Holding) wire.Resume {
 	for _, h := range expected {
 		h.neverHeard()
 	}
-	return answer
+	return answer, nil
 }
 
 // overText says why a build does not run here.
@@ -137,7 +154,7 @@ func (l *link) take(ctx context.Context, m wire.Message) (err error) {
 			taken, err = h.ended(m)
 		}
 		if err == nil && !taken {
-			l.answerEnded(m)
+			l.answerLate(m)
 		}
 	}
 	if h != nil && errors.Is(err, errProtocol) {
@@ -191,18 +208,28 @@ func (l *link) withdraw(ctx context.Context) {
 	})
 }
 
-// answerEnded answers for a build that has ended here before: when it ended with
-// this very result, the answer was lost.
-func (l *link) answerEnded(m wire.Done) {
-	stored := wire.Stored{UUID: m.UUID}
+// answerLate answers an end that came when the build had ended here before.
+func (l *link) answerLate(m wire.Done) {
 	build, err := l.store.Build(m.UUID)
-	if err != nil || !sameEnd(build.Result, m.Result) {
-		stored.Refused = l.overText(m.UUID)
+	if err != nil {
+		l.send(wire.Stored{UUID: m.UUID, Refused: l.overText(m.UUID)})
+		return
 	}
-	l.send(stored)
+	l.answer(m.UUID, build.Result, &m.Result, false)
 }
 
-func sameEnd(a, b job.Result) bool { return a == b }
+// answer tells the worker of a build what its durable end means for it.
+func (l *link) answer(id uuid.UUID, end job.Result, said *job.Result, unheard bool) {
+	switch life.Ended(end, said, unheard) {
+	case life.Nothing:
+	case life.Stop:
+		l.send(wire.Stop{UUID: id, Result: end})
+	case life.Forget:
+		l.send(wire.Stored{UUID: id})
+	case life.SetAside:
+		l.send(wire.Stored{UUID: id, Refused: l.overText(id)})
+	}
+}
 
 // send is for what is told again on the next connection, or need not be.
 func (l *link) send(m wire.Message) {

@@ -15,10 +15,11 @@ import (
 )
 
 // serveWorker gives a worker one build after the other, or just one if it
-// speaks protocol 5. nc is asked whether the worker still is there.
-func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Peer, nc net.Conn) error {
+// speaks protocol 5. The connection began before the worker could say anything; nc
+// is asked whether it still is there.
+func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Peer, began time.Time, nc net.Conn) error {
 	if canResume(peer) {
-		return s.serveLink(ctx, conn, peer, func() bool { return !open(nc) })
+		return s.serveLink(ctx, conn, peer, began, func() bool { return !open(nc) })
 	}
 	w := &workerSession{
 		Server: s, conn: conn, own: peer.Own(), address: conn.RemoteAddr(), since: time.Now(), name: conn.RemoteAddr(),
