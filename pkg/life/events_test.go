@@ -281,6 +281,8 @@ func (s *state) workerReceives(m message) {
 			s.violated("the server has stored a build that runs")
 		}
 		s.release(m.no)
+	default:
+		s.violated("the server sends %+v", m)
 	}
 }
 

@@ -98,7 +98,7 @@ func TestModel(t *testing.T) {
 // TestModelRandom walks beyond that: many faults, then none, until all has ended.
 func TestModelRandom(t *testing.T) {
 	seed := uint64(setting(t, "SEED", int(rand.Uint32())))
-	walks := setting(t, "MODEL_WALKS", 3000)
+	walks := setting(t, "MODEL_WALKS", 1500)
 	t.Logf("SEED=%d MODEL_WALKS=%d", seed, walks)
 	r := rand.New(rand.NewPCG(seed, 0))
 	longest := 0

@@ -31,6 +31,8 @@ func (s *state) serverReceives(i int8, m message) bool {
 		default:
 			h.done, h.said, h.news = offer{m.end, m.artifacts}, m.end, true
 		}
+	default:
+		s.violated("the worker sends %+v", m)
 	}
 	return true
 }
@@ -86,6 +88,7 @@ func (s *state) serverEvents(progress, fault offered) {
 			progress("the server ends", func(t *state) { t.killServer(t.sentDown(), h.next) })
 		case waiting, deciding, journaling:
 			progress("the conductor leaves the build", func(t *state) { t.server.at, t.server.closed = left, true })
+		default: // it is about to do something, or to end it
 		}
 	} else {
 		fault("the server is told to end", func(t *state) { t.server.stopping = true })
@@ -236,6 +239,7 @@ func (s *state) conductorEvents(progress offered) {
 				t.answer(i, said, unheard)
 			}
 		})
+	case absent, left:
 	}
 }
 

@@ -3,6 +3,7 @@ package server_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -283,6 +284,79 @@ func TestDeaf(t *testing.T) {
 	p.send(wire.Done{UUID: id})
 	if m := p.receive(wire.KindStored).(wire.Stored); !strings.Contains(m.Refused, "cancelled") {
 		t.Errorf("stored: %+v", m)
+	}
+}
+
+// TestNobodyThere: the connection ends while the server makes the script of a build
+// that it has handed out.
+func TestNobodyThere(t *testing.T) {
+	files := newFaulty()
+	r := start(t, func(c *server.Config) { c.Files = files })
+	r.schedule("one", "p", "script")
+	p, _ := r.returning("w")
+	reading, closed := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	files.set(func(op, name string) error {
+		if op == "read" && strings.Contains(name, "/content/") {
+			once.Do(func() {
+				close(reading)
+				<-closed
+			})
+		}
+		return nil
+	})
+	p.send(wire.JobRequested{Platform: "p"})
+	<-reading
+	p.Close()
+	r.away()
+	close(closed)
+	if build := r.ended("one", 1)[0]; build.Result.Cause != job.WorkerLost {
+		t.Errorf("result %v", build.Result)
+	}
+	p, _ = r.returning("w")
+	p.send(wire.JobRequested{Platform: "p"})
+	if start := p.begin(); start.Build.Try != 1 {
+		t.Errorf("start %+v", start.Build)
+	}
+}
+
+// TestHaltedAtTheEnd: a server that is told to end when an end has come that it has
+// not looked at yet does not refuse what the next one takes.
+func TestHaltedAtTheEnd(t *testing.T) {
+	files := newFaulty()
+	r := start(t, func(c *server.Config) { c.Files = files })
+	r.schedule("one", "p", "script")
+	for range 10 {
+		stopped := make(chan struct{})
+		files.set(func(op, name string) error {
+			if op == "mkdir" && strings.Contains(name, "/builds/") {
+				<-stopped // the build has been sent, and does not go on before
+			}
+			return nil
+		})
+		p, id := r.handedOut()
+		done := wire.Done{UUID: id, Result: job.Result{Kind: job.Exited, Code: 3}}
+		p.send(done)
+		r.status() // the end has come meanwhile, most likely
+		r.stop()
+		close(stopped)
+		r.halt()
+		for {
+			m, err := p.Receive(t.Context(), wire.KindStored, wire.KindStop, wire.KindLater, wire.KindAlive)
+			if err != nil {
+				break
+			}
+			if m, ok := m.(wire.Stored); ok && m.Refused != "" {
+				t.Fatalf("refused: %s", m.Refused)
+			}
+		}
+		files.set(nil)
+		r.start()
+		p, _ = r.returning("w", wire.Held{UUID: id, Ended: true})
+		p.send(done)
+		stored(t, p, id)
+		p.Close()
+		r.execute("one")
 	}
 }
 
