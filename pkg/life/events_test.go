@@ -202,6 +202,9 @@ func (s *state) scriptEvents(progress, fault offered) {
 		ends(progress, "the worker ends what died with it", restarted, true)
 	case w.phase == running:
 		ends(progress, "the script ends", exited, true)
+		fault("the script ends, which can not be kept", func(t *state) {
+			t.worker.phase, t.worker.end, t.worker.artifacts, t.worker.unkept = over, exited, true, true
+		})
 		fault("the worker is told to end at once", func(t *state) { t.worker.wish = shutDown })
 	}
 	if w.phase == running && !w.dead && w.lines < s.limit {
@@ -224,6 +227,9 @@ func (s *state) killWorker(arrive int8) {
 	if !w.spooled {
 		s.worker = worker{began: w.began}
 		return
+	}
+	if w.unkept {
+		w.phase, w.end, w.artifacts, w.unkept = running, none, false, false
 	}
 	w.dead = w.phase == running
 }

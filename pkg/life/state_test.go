@@ -14,7 +14,8 @@ import (
 // between which anything else may happen.
 //
 // It leaves out: other builds, which share nothing but the connection; disks that
-// refuse or forget what was written, but for the server's console; workers that
+// refuse or forget what was written, but for the server's console and the worker's
+// end; workers that
 // break the rules; how contents come, in pieces and with wrong hashes; the order in
 // which different timers pass.
 
@@ -146,7 +147,8 @@ type worker struct {
 	spooled   bool // survives the process
 	dead      bool // its script ended with an earlier process
 	lines     int8
-	end       end // with phase over, in the spool if there is one
+	end       end  // with phase over, in the spool if there is one
+	unkept    bool // the end is not: the disk was full
 	artifacts bool
 	wish      end  // it was told, or has decided, to stop it so
 	released  bool // it was heard that the server has it, or has no use for it
