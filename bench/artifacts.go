@@ -119,7 +119,7 @@ func deliver(ctx context.Context, b *bench, dir, name string, size int64) (_ []f
 	if err != nil {
 		return nil, err
 	}
-	floor, err := bareDelivery(b, dir)
+	floor, err := bareDelivery(ctx, b, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func afterReady(ctx context.Context, c *client.Client, target wire.Watch) (time.
 
 // bareDelivery is the floor: one goroutine reads the files, hashes them and writes
 // them to a socket, the other hashes what comes and writes it to files.
-func bareDelivery(b *bench, dir string) (time.Duration, error) {
+func bareDelivery(ctx context.Context, b *bench, dir string) (time.Duration, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, err
@@ -179,7 +179,7 @@ func bareDelivery(b *bench, dir string) (time.Duration, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(out) //nolint:errcheck // what is left is seen
-	near, far, err := loopback()
+	near, far, err := loopback(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -203,13 +203,14 @@ func bareDelivery(b *bench, dir string) (time.Duration, error) {
 }
 
 // loopback is a TCP connection of this process with itself.
-func loopback() (near, far net.Conn, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func loopback(ctx context.Context) (near, far net.Conn, err error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, err
 	}
 	defer l.Close()
-	if near, err = net.Dial("tcp", l.Addr().String()); err != nil {
+	if near, err = new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String()); err != nil {
 		return nil, nil, err
 	}
 	far, err = l.Accept()

@@ -26,10 +26,10 @@ func TestKeepAlive(t *testing.T) {
 		far.KeepAlive(15*time.Second, 45*time.Second)
 		go func() {
 			time.Sleep(48 * time.Hour)
-			far.Send(wire.Output{Data: []byte("after two days")}) //nolint:errcheck // near finds out
+			far.Send(wire.Output{Data: []byte("after two days")}) // near finds out
 		}()
 		done := make(chan struct{})
-		go func() { defer close(done); far.Receive(t.Context()) }() //nolint:errcheck // ends with the connection
+		go func() { defer close(done); far.Receive(t.Context()) }() // ends with the connection
 		if m, err := near.Receive(t.Context(), wire.KindOutput); err != nil || string(m.(wire.Output).Data) != "after two days" {
 			t.Errorf("received %v, %v", m, err)
 		}
@@ -105,7 +105,7 @@ func TestSilence(t *testing.T) {
 						if len(send) < 200 {
 							time.Sleep(10 * time.Millisecond)
 						}
-						far.Write([]byte{octet}) //nolint:errcheck // near finds out
+						far.Write([]byte{octet}) // near finds out
 						last = time.Now()
 					}
 				}()
@@ -133,7 +133,7 @@ func TestSilence(t *testing.T) {
 // TestNoKeepAlive: without it a message to tell that one is alive is refused.
 func TestNoKeepAlive(t *testing.T) {
 	near, far := pair(t)
-	go far.Send(wire.Alive{}) //nolint:errcheck // near finds out
+	go far.Send(wire.Alive{}) // near finds out
 	if _, err := near.Receive(t.Context(), wire.KindOutput); !errors.Is(err, wire.ErrUnexpected) {
 		t.Errorf("got %v, want %v", err, wire.ErrUnexpected)
 	}

@@ -173,8 +173,9 @@ func receiveStream(kind Kind, in *bufio.Reader, size int64) (streamed, error) {
 		return receiveExec(in, size)
 	case KindContent:
 		return receiveContent(in, size)
+	default:
+		return receiveFinished(kind, in, size)
 	}
-	return receiveFinished(kind, in, size)
 }
 
 // peekKind reads the tag of a frame of that size without consuming it, and

@@ -187,7 +187,7 @@ func (m *IncomingContent) finished() bool { return m.done }
 // Read implements io.Reader. At the end of the data it checks the message's.
 func (m *IncomingContent) Read(p []byte) (int, error) {
 	n, err := m.data.Read(p)
-	if err == io.EOF && !m.done { //nolint:errorlint // an io.Reader returns it bare
+	if err == io.EOF && !m.done { // an io.Reader returns it bare
 		s := m.stream
 		s.Skip()
 		s.Leave() // the record

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -99,10 +98,11 @@ func (w *holder) perform(ctx context.Context, conn *wire.Conn, m wire.JobSchedul
 	if err != nil {
 		finished.Result = job.Failure(job.NoSandbox, "the artifacts could not be collected: %v", err)
 	}
-	for _, a := range artifacts {
-		finished.Files = append(finished.Files, wire.File{
-			Path: a.Path, Data: wire.Blob{Size: a.Size, Open: func() (io.ReadCloser, error) { return a.Open() }},
-		})
+	delivery := deliver(artifacts)
+	defer delivery.Close()
+	finished.Files = delivery.files
+	for _, note := range delivery.notes {
+		log.Warn().Str("artifact", note.Path).Msg(note.Text)
 	}
 	log.Info().Stringer("result", finished.Result).Int("artifacts", len(artifacts)).Msg("build ended")
 	return conn.Send(finished)
