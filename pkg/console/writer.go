@@ -289,6 +289,9 @@ func (w *Writer) Close() error {
 	return nil
 }
 
+// Closed reports whether nothing more will come.
+func (w *Writer) Closed() bool { return w.now().closed }
+
 // Lines is the number of lines that were flushed.
 func (w *Writer) Lines() int64 { return w.now().lines }
 

@@ -20,12 +20,13 @@ import (
 // session of its worker.
 type live struct {
 	*schedule.Building
-	begun   chan struct{}   // closed when console is there
-	console *console.Writer // set before begun is closed; nil if there is none
-	ended   chan struct{}   // closed when build and again are set
-	build   job.Build
-	again   bool                      // another try of the run follows
-	away    atomic.Pointer[time.Time] // since when its worker is away; nil or zero if it is not
+	begun     chan struct{}   // closed when console is there
+	console   *console.Writer // set before begun is closed; nil if there is none
+	ended     chan struct{}   // closed when build and again are set
+	build     job.Build
+	again     bool                      // another try of the run follows
+	away      atomic.Pointer[time.Time] // since when its worker is away; nil or zero if it is not
+	observers atomic.Int64
 	// stopping is done when the build is to be stopped, by a *stopError.
 	stopping context.Context //nolint:containedctx // it is the build's, not a call's
 	stop     context.CancelCauseFunc

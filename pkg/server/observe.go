@@ -106,6 +106,8 @@ func follow(ctx context.Context, l *live, from int64, partial bool, show func(in
 	if partial {
 		o.ShowPartial()
 	}
+	l.observers.Add(1)
+	defer l.observers.Add(-1)
 	next := max(0, from)
 	for {
 		lines, unfinished, err := o.Next(ctx)
@@ -125,6 +127,35 @@ func follow(ctx context.Context, l *live, from int64, partial bool, show func(in
 		if err := show(first, lines); err != nil {
 			return err
 		}
+		if err := l.yield(ctx, lines); err != nil {
+			return err
+		}
+	}
+}
+
+const (
+	// muchText is how many octets at once mean that a build prints fast.
+	muchText = 32 << 10
+	// yieldTime is how long an observer then waits for each of the others.
+	yieldTime = time.Millisecond
+)
+
+// yield keeps many observers from slowing a build that prints fast: they get its
+// console a little later. When it has ended they have the machine to themselves.
+func (l *live) yield(ctx context.Context, lines []job.Line) error {
+	octets := 0
+	for _, line := range lines {
+		octets += len(line.Data)
+	}
+	others := l.observers.Load() - 1
+	if octets < muchText || others < 1 || l.console.Closed() {
+		return nil
+	}
+	select {
+	case <-time.After(time.Duration(others) * yieldTime):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
