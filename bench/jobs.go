@@ -65,14 +65,17 @@ func runJobs(ctx context.Context, b *bench, n int) (took time.Duration, err erro
 // start of the first build to the end of the last.
 func runRound(ctx context.Context, b *bench, s *server, n int, queue func(i int) (wire.Accepted, error)) (time.Duration, error) {
 	runs := map[uint64]bool{}
-	var last wire.RunRef
+	var ends []wire.Watch // of the queue: what was executed last is built first
 	for i := range n {
 		accepted, err := queue(i)
 		if err != nil {
 			return 0, err
 		}
-		last = accepted.Runs[0]
-		runs[last.ID] = true
+		id := accepted.Runs[0].ID
+		runs[id] = true
+		if i == 0 || i == n-1 {
+			ends = append(ends, wire.Watch{Run: id, Job: "job" + strconv.Itoa(i)})
+		}
 	}
 	workers, err := b.startWorkers(ctx, s, slots)
 	if err != nil {
@@ -81,8 +84,10 @@ func runRound(ctx context.Context, b *bench, s *server, n int, queue func(i int)
 	defer workers.stop()
 	c := s.client()
 	defer c.Close() //nolint:errcheck // nothing is lost
-	if err := c.Watch(ctx, wire.Watch{Run: last.ID, Job: "job" + strconv.Itoa(n-1)}, client.Viewer{}); err != nil {
-		return 0, err
+	for _, end := range ends {
+		if err := c.Watch(ctx, end, client.Viewer{}); err != nil {
+			return 0, err
+		}
 	}
 	for idle := false; !idle; time.Sleep(10 * time.Millisecond) { // the other slot
 		status, err := c.Status(ctx)
