@@ -20,6 +20,8 @@ type Building struct {
 	// empty for one that can not.
 	WorkerID string
 	Started  time.Time
+	// Wish is the end that somebody wants it to have, nil if nobody does.
+	Wish *job.Result
 	// Decided is how it ends, whatever becomes of it, and DecidedAt since when that
 	// is known; nil and zero while it is open.
 	Decided   *job.Result

@@ -51,6 +51,7 @@ const (
 	tagRestoredUpload
 	tagRestoredCounter
 	tagDecided
+	tagWished
 )
 
 // decoders read the fields of each event.
@@ -73,6 +74,7 @@ var decoders = [...]func(*der.Reader) Event{
 	tagRestoredUpload:    decodeRestoredUpload,
 	tagRestoredCounter:   decodeRestoredCounter,
 	tagDecided:           decodeDecided,
+	tagWished:            decodeWished,
 }
 
 // Encode makes the record of an event.

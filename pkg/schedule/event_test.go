@@ -46,9 +46,10 @@ func events() []schedule.Event {
 		schedule.RestoredRun{Run: run},
 		schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 3, Worker: "w", Started: at}},
 		schedule.RestoredBuilding{Building: &schedule.Building{
-			UUID: id, Run: run, Try: 3, Worker: "w", WorkerID: "i\x00", Started: at, Decided: &result, DecidedAt: at,
+			UUID: id, Run: run, Try: 3, Worker: "w", WorkerID: "i\x00", Started: at, Decided: &result, DecidedAt: at, Wish: &result,
 		}},
 		schedule.Decided{UUID: id, Result: result, At: at},
+		schedule.Wished{UUID: id, Result: result},
 		schedule.RestoredUpload{UUID: id},
 		schedule.RestoredCounter{Runs: 12},
 	}
@@ -173,7 +174,7 @@ func TestEventRefused(t *testing.T) {
 		want   string
 	}{
 		{"nothing", nil, "missing"},
-		{"unknown event", record(18, func(*der.Writer) {}), "[18] is unknown"},
+		{"unknown event", record(19, func(*der.Writer) {}), "[19] is unknown"},
 		{"large tag", record(16000, func(*der.Writer) {}), "[16000] is unknown"},
 		{"run 0", record(10, func(w *der.Writer) { w.Sequence(func() { w.Int(0) }) }), "run id 0"},
 		{"negative run", record(10, func(w *der.Writer) { w.Sequence(func() { w.Int(-1) }) }), "run id -1"},
@@ -197,7 +198,7 @@ func TestEventDamage(t *testing.T) {
 	b := handOut(t, s, start, "p")
 	must(t, s, decide(t)(s.Schedule(start, script("queued", "p"), job.Plan{}, nil, false)))
 	must(t, s, schedule.RestoredUpload{UUID: uuid.UUID{9}})
-	decided := &schedule.Building{UUID: uuid.UUID{7}, Run: b.Run, Decided: &lost}
+	decided := &schedule.Building{UUID: uuid.UUID{7}, Run: b.Run, Decided: &lost, Wish: &lost}
 	must(t, s, schedule.RestoredBuilding{Building: decided})
 	before := slices.Collect(s.Snapshot())
 
@@ -228,6 +229,8 @@ func TestEventDamage(t *testing.T) {
 		{"uuid of an ended build", schedule.HandedOut{UUID: uuid.UUID{9}, Run: 2}},
 		{"decides on an unknown build", schedule.Decided{UUID: uuid.UUID{8}}},
 		{"decides twice", schedule.Decided{UUID: decided.UUID}},
+		{"wishes for the end of an unknown build", schedule.Wished{UUID: uuid.UUID{8}}},
+		{"wishes twice", schedule.Wished{UUID: decided.UUID}},
 		{"finishes an unknown build", schedule.Finished{UUID: uuid.UUID{8}}},
 		{"cancels an unknown run", schedule.Cancelled{Runs: []uint64{7}}},
 		{"cancels a run twice", schedule.Cancelled{Runs: []uint64{2, 2}}},

@@ -108,7 +108,8 @@ func (s *State) share(run *job.Run) *job.Run {
 // RestoredBuilding is a build that runs.
 //
 //	[14] { uuid Uuid, run Run, try INTEGER, worker UTF8String, started Instant,
-//	       workerID UTF8String, decided SEQUENCE OF Decision (SIZE (0|1)) }
+//	       workerID UTF8String, decided SEQUENCE OF Decision (SIZE (0|1)),
+//	       wish SEQUENCE OF Result (SIZE (0|1)) }
 //	Decision ::= SEQUENCE { result Result, at Instant }
 type RestoredBuilding struct{ Building *Building }
 
@@ -129,6 +130,11 @@ func (e RestoredBuilding) encode(w *der.Writer) {
 			})
 		}
 	})
+	w.Sequence(func() {
+		if wish := e.Building.Wish; wish != nil {
+			job.EncodeResult(w, *wish)
+		}
+	})
 }
 
 func decodeRestoredBuilding(r *der.Reader) Event {
@@ -145,6 +151,13 @@ func decodeRestoredBuilding(r *der.Reader) Event {
 			decided := in.Enter(der.Sequence)
 			result := job.DecodeResult(&decided)
 			b.Decided, b.DecidedAt = &result, job.DecodeTime(&decided)
+			in.Done()
+		}
+	}
+	if r.More() {
+		if in := r.Enter(der.Sequence); in.More() {
+			wish := job.DecodeResult(&in)
+			b.Wish = &wish
 			in.Done()
 		}
 	}

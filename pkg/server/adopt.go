@@ -40,6 +40,7 @@ func (s *Server) adopt() error {
 		}
 		e, err := s.owner.state.Finish(time.Now(), schedule.End{
 			UUID: b.UUID, Result: record.Result, Upload: s.Upload != "" && uploadable(record.Result), Uncounted: !whole,
+			Final: record.Result.Cause == job.Cancelled,
 		}, s.Backoff)
 		if err != nil {
 			return err
@@ -63,6 +64,9 @@ func (s *Server) recordLost(b *schedule.Building) (job.Build, error) {
 		UUID: b.UUID, Run: b.Run.ID, Try: b.Try, Job: b.Run.Job.Name, Platform: b.Run.Platform,
 		Script: b.Run.Job.Script, Worker: b.Worker, Started: b.Started, Finished: time.Now().UTC(),
 		Result: job.Failure(job.WorkerLost, "worker lost: the server was restarted while the build ran"),
+	}
+	if b.Wish != nil {
+		record.Result = *b.Wish
 	}
 	record, err = draft.Commit(record)
 	return record, errors.Join(err, draft.Abandon())

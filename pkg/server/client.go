@@ -323,15 +323,19 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 				return nil, fmt.Errorf("%q begins the uuid of %d builds that run: type more of it", m.What, len(found))
 			}
 		}
+		var events []schedule.Event
 		for _, l := range found {
 			// Here, in the owner's turn: the end of a build that is decided later
 			// knows that its run must not be tried again.
 			l.cancel(result)
+			if wish, first, err := st.Wish(l.UUID, result); err == nil && first {
+				events = append(events, wish)
+			}
 		}
-		if !queued {
-			return nil, nil
+		if queued {
+			events = append(events, e)
 		}
-		return []schedule.Event{e}, nil
+		return events, nil
 	})
 	if err != nil {
 		return err

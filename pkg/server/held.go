@@ -57,6 +57,9 @@ func (s *Server) resumeBuild(b *schedule.Building) (*held, error) {
 	h.next = h.console.Lines()
 	close(h.begun)
 	h.setAway(time.Now())
+	if b.Wish != nil {
+		h.cancel(*b.Wish)
+	}
 	if b.Decided != nil {
 		h.decided, h.result = b.DecidedAt, *b.Decided
 	}

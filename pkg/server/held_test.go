@@ -263,6 +263,38 @@ func TestCancelHeld(t *testing.T) {
 	}
 }
 
+// TestCancelKept: a cancel that was acknowledged is not forgotten by a server that
+// ends before anybody else has heard of it.
+func TestCancelKept(t *testing.T) {
+	for name, version := range map[string]int64{"a worker that comes back": 0, "one that can not": wire.WorkerVersion} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			r.schedule("one", "p", "script")
+			var id uuid.UUID
+			if version == 0 {
+				_, id = r.handedOut()
+			} else {
+				id = r.requested(version, "p").job().UUID
+			}
+			if err := r.client().Cancel(t.Context(), "one", ""); err != nil {
+				t.Fatal(err)
+			}
+			r.restart()
+			if version == 0 {
+				if p, m := r.returning("w", wire.Held{UUID: id}); m.Builds[0].Over == "" {
+					stop := p.receive(wire.KindStop).(wire.Stop)
+					p.send(wire.Done{UUID: id, Result: stop.Result})
+					stored(t, p, id)
+				}
+			}
+			if build := r.ended("one", 1)[0]; build.Result.Cause != job.Cancelled {
+				t.Errorf("result %v", build.Result)
+			}
+			r.idle("one")
+		})
+	}
+}
+
 // TestDeaf: a worker that does not stop its build in time does not hold up its
 // result, and is refused when it comes with another one.
 func TestDeaf(t *testing.T) {
