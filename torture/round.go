@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"builder/pkg/client"
+)
+
+// round is one plan, from beginning to end.
+type round struct {
+	seed     uint64
+	dir, bin string
+	takes    time.Duration
+	jobs     int
+	keep     bool
+
+	begun    time.Time
+	plan     plan
+	fleet    *fleet
+	customer *customer
+
+	mu       sync.Mutex
+	findings []string
+	done     map[string]int // steps
+	results  map[string]int // of builds
+	quiet    time.Duration  // until which it took all to come to rest
+}
+
+// patience is how long all may take to come to rest.
+const patience = 90 * time.Second
+
+// find notes what should not be.
+func (r *round) find(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.findings = append(r.findings, fmt.Sprintf(format, args...))
+}
+
+// surprised is called when a process has ended that was not told to.
+func (r *round) surprised(p *process, status *os.ProcessState) {
+	for _, w := range r.fleet.workers {
+		if &w.process == p && w.once && status != nil && (status.Success() || r.wasRefused(w)) {
+			return
+		}
+	}
+	if status == nil {
+		r.find("%s did not end within 3 s after SIGTERM, see %s", p.name, p.log)
+		return
+	}
+	r.find("%s ended by itself: %v, see %s", p.name, status, p.log)
+}
+
+// wasRefused reports whether the worker's last word is that its build was not
+// taken: that is status 1.
+func (r *round) wasRefused(w *worker) bool {
+	text, err := os.ReadFile(w.log)
+	if err != nil {
+		return false
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Contains(lines[len(lines)-1], "the server did not take the build")
+}
+
+// run is the round. The error is one of the torture itself.
+func (r *round) run(ctx context.Context) (err error) {
+	ledger := filepath.Join(r.dir, "ledger")
+	for _, dir := range []string{r.dir, ledger, filepath.Join(r.dir, "logs")} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	r.done, r.results = map[string]int{}, map[string]int{}
+	r.plan = newPlan(r.seed, r.takes, r.jobs, ledger)
+	if err := r.write("plan", r.plan.print); err != nil {
+		return err
+	}
+	f, noDisks, err := newFleet(ctx, r.dir, r.bin, r.surprised)
+	if err != nil {
+		return err
+	}
+	if noDisks != nil {
+		fmt.Printf("no disk is filled: %v\n", noDisks)
+	}
+	r.fleet, r.customer = f, newCustomer(f, filepath.Join(r.bin, "torture"), r.plan.jobs)
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := f.start(); err != nil {
+		return err
+	}
+	if err := r.suffer(ctx); err != nil {
+		return err
+	}
+	if err := r.calm(); err != nil {
+		return err
+	}
+	if !r.settle(ctx) {
+		return nil
+	}
+	return r.check(ctx)
+}
+
+// write makes a file beside the logs.
+func (r *round) write(name string, print func(io.Writer) error) error {
+	out, err := os.Create(filepath.Join(r.dir, "logs", name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(print(out), out.Close())
+}
+
+// suffer does all steps, each at its time.
+func (r *round) suffer(ctx context.Context) error {
+	events, err := os.Create(filepath.Join(r.dir, "logs", "steps"))
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	storm, end := context.WithTimeout(ctx, r.takes)
+	defer end()
+	// Customers insist until all is calm, for a while.
+	insisting, stop := context.WithTimeout(ctx, r.takes+patience)
+	defer stop()
+	var busy, tending sync.WaitGroup
+	var failures []error
+	var mu sync.Mutex
+	note := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		failures = append(failures, err)
+	}
+	tending.Go(func() { note(r.fleet.tend(storm)) })
+	r.begun = time.Now()
+	for _, s := range r.plan.steps {
+		rest(storm, time.Until(r.begun.Add(s.at)))
+		if storm.Err() != nil {
+			break
+		}
+		run := func() (bool, error) { return r.fleet.do(storm, s) }
+		if slices.Contains([]string{schedules, executes, cancels, follows, observes}, s.what) {
+			run = func() (bool, error) { return r.customer.do(insisting, s) }
+		}
+		busy.Go(func() {
+			from := time.Since(r.begun)
+			done, err := run()
+			fmt.Fprintf(events, "%7.3f to %7.3f %v: done %v\n", from.Seconds(), time.Since(r.begun).Seconds(), s, done)
+			note(err)
+			if done {
+				r.mu.Lock()
+				r.done[s.what]++
+				r.mu.Unlock()
+			}
+		})
+	}
+	<-storm.Done()
+	tending.Wait()
+	if err := r.calm(); err != nil { // whoever is in the midst of something goes on
+		return err
+	}
+	busy.Wait()
+	return errors.Join(failures...)
+}
+
+// calm ends all faults.
+func (r *round) calm() error {
+	var failures []error
+	for _, v := range r.fleet.volumes() {
+		failures = append(failures, v.free())
+	}
+	for _, way := range r.fleet.ways() {
+		way.setWeather(weather{})
+		way.cut(func(*pair) bool { return true })
+	}
+	r.fleet.server.signal(syscall.SIGCONT)
+	for _, w := range r.fleet.workers {
+		w.signal(syscall.SIGCONT)
+		if w.running() {
+			for _, pid := range supervisors(w.pid()) {
+				syscall.Kill(pid, syscall.SIGCONT) //nolint:errcheck // it is gone
+			}
+		}
+	}
+	for _, w := range r.fleet.watchers {
+		w.signal(syscall.SIGCONT)
+	}
+	return errors.Join(failures...)
+}
+
+// settle waits until nothing is left to do. It reports false if that does not
+// happen.
+func (r *round) settle(ctx context.Context) bool {
+	begun := time.Now()
+	straight := r.fleet.client(true)
+	defer straight.Close()
+	busy := ""
+	for time.Since(begun) < patience {
+		for _, w := range r.fleet.workers { // the one that does one build at a time
+			if !w.running() {
+				if err := w.start(r.surprised); err != nil {
+					r.find("%v", err)
+				}
+			}
+		}
+		if !r.fleet.server.running() {
+			return false // that was found
+		}
+		if busy = r.busy(ctx, straight); busy == "" {
+			r.quiet = time.Since(begun)
+			return true
+		}
+		rest(ctx, 100*time.Millisecond)
+	}
+	r.find("all should be at rest after %v: %s", patience, busy)
+	return false
+}
+
+// busy is what is still going on, "" when nothing is. Runs that wait are told to
+// go on, as impatient people do.
+func (r *round) busy(ctx context.Context, straight *client.Client) string {
+	status, err := straight.Status(ctx)
+	if err != nil {
+		return fmt.Sprintf("asking the server: %v", err)
+	}
+	var busy []string
+	for _, j := range status.Jobs {
+		if j.Parked {
+			busy = append(busy, "job "+j.Job.Name+" is parked")
+			if err := r.customer.execute(ctx, straight, j.Job.Name); err != nil {
+				r.find("executing the parked job %s: %v", j.Job.Name, err)
+			}
+		}
+	}
+	for _, p := range status.Platforms {
+		for _, run := range p.Queue {
+			busy = append(busy, fmt.Sprintf("run %d of %s is queued", run.ID, run.Job.Name))
+			if !run.After.IsZero() {
+				straight.Execute(ctx, run.Job.Name, "") //nolint:errcheck // it is asked again
+			}
+		}
+	}
+	for _, b := range status.Building {
+		busy = append(busy, fmt.Sprintf("build %v of %s is on %s, away since %v", b.UUID, b.Job, b.Worker, b.Away))
+	}
+	for _, w := range r.fleet.workers {
+		held, err := w.held()
+		if err != nil {
+			busy = append(busy, err.Error())
+		}
+		for _, name := range held {
+			busy = append(busy, w.name+" has "+name)
+		}
+	}
+	for _, w := range r.fleet.watchers {
+		if w.running() {
+			busy = append(busy, w.name+" has not ended: "+strings.Join(w.args, " "))
+		}
+	}
+	for _, left := range remains("/nowhere", r.fleet.mark) {
+		busy = append(busy, "process "+left)
+	}
+	return strings.Join(busy, "; ")
+}
+
+// close ends everything that is left, and keeps what tells of findings.
+func (r *round) close() error {
+	r.fleet.kill()
+	var failures []error
+	for _, way := range r.fleet.ways() {
+		failures = append(failures, way.Close())
+	}
+	for _, v := range r.fleet.volumes() {
+		keep := ""
+		if len(r.findings) > 0 || r.keep {
+			keep = v.dir + ".kept"
+		}
+		failures = append(failures, v.free(), v.Close(keep))
+	}
+	return errors.Join(failures...)
+}
