@@ -116,12 +116,17 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 		return
 	}
 	s.Log.Info().Err(err).Str("peer", conn.RemoteAddr()).Msg("connection ended")
-	if peer.Version != 0 && (peer.Role == wire.Client || peer.Own()) && !errors.Is(err, context.DeadlineExceeded) {
-		// The protocol has words for it. One that is broken or silent is not told.
+	if peer.Version != 0 && (peer.Role == wire.Client || peer.Own()) && !isSilence(err) {
+		// The protocol has words for it. One that is silent is not told: when it was
+		// stopped, and goes on, it shall come again, and not take this for the last word.
 		if conn.Send(lastWord(peer, err)) == nil && !errors.Is(err, errCrowded) {
 			part(nc)
 		}
 	}
+}
+
+func isSilence(err error) bool {
+	return errors.Is(err, wire.ErrSilent) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // lastWord tells a peer why its connection ends.

@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -555,6 +557,27 @@ func TestBusyWorkers(t *testing.T) {
 	for i := range count {
 		if build := r.ended(fmt.Sprint("job", i), 1)[0]; !build.Result.Success() {
 			t.Errorf("result %v", build.Result)
+		}
+	}
+}
+
+// TestSilentClient: a client that hangs is not told that it does, which would be
+// the last word: when it goes on it comes again.
+func TestSilentClient(t *testing.T) {
+	r := start(t, func(c *server.Config) { c.Heartbeat = 50 * time.Millisecond })
+	r.schedule("one", "p", "x")
+	p := r.socket()
+	p.send(wire.ClientHello{Role: wire.Client, Version: wire.OwnVersion})
+	p.receive(wire.KindWelcome)
+	p.send(wire.Introduce{Capabilities: []string{wire.CapAlive}})
+	p.send(wire.Watch{Run: 1, Job: "one"})
+	for {
+		_, err := p.tryReceive(wire.KindAlive)
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("waiting for the end of the connection: %v", err)
 		}
 	}
 }
