@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"builder/pkg/client"
 	"builder/pkg/program"
@@ -34,8 +35,9 @@ func main() {
 
 // options are the flags that all commands have.
 type options struct {
-	remote   string
-	protocol int
+	remote    string
+	protocol  int
+	keepAlive time.Duration
 }
 
 func command() *cobra.Command {
@@ -63,6 +65,8 @@ fetches their results.`,
 		"`address` of the server: HOST or HOST:PORT (environment BUILDER_REMOTE)")
 	p.IntVar(&o.protocol, "protocol", 0,
 		fmt.Sprintf("force a protocol `version`: %d or %d (default: find out)", wire.OwnVersion, wire.ClientVersion))
+	p.DurationVar(&o.keepAlive, "keepalive", 15*time.Second,
+		"`period` in which a client that waits shows that it is there, as the server does;\nafter three of them in silence the connection is made again")
 	cmd.AddCommand(
 		schedule(&o), unschedule(&o), execute(&o), reschedule(&o), orbBuild(&o), dropPlatform(&o), undropPlatform(&o),
 		observe(&o), observeLatest(&o), info(&o), cancel(&o), builds(&o), export(&o), inspect(), completion(),
@@ -73,6 +77,9 @@ fetches their results.`,
 func (o *options) check() error {
 	if o.protocol != 0 && o.protocol != wire.OwnVersion && o.protocol != wire.ClientVersion {
 		return usagef("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.ClientVersion)
+	}
+	if o.keepAlive <= 0 {
+		return usagef("--keepalive %v: it must be more than 0", o.keepAlive)
 	}
 	address, err := wire.Address(o.remote)
 	if err != nil {
@@ -85,7 +92,7 @@ func (o *options) check() error {
 // run wraps what a command does with a client, as cobra takes it.
 func (o *options) run(do func(cmd *cobra.Command, c *client.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) (err error) {
-		c := client.New(o.remote, client.Options{Program: program.Name("builder-client"), Protocol: o.protocol})
+		c := client.New(o.remote, client.Options{Program: program.Name("builder-client"), Protocol: o.protocol, KeepAlive: o.keepAlive})
 		defer func() { err = errors.Join(err, c.Close()) }()
 		return do(cmd, c, args)
 	}
