@@ -136,7 +136,8 @@ func (r *round) checkArtifacts(b ended, o order, all bool) error {
 		expected, ok := left[got.Path]
 		delete(left, got.Path)
 		if !ok || got != expected {
-			r.find("build %v of %s, %q: artifact %+v, expected %+v", b.UUID, b.Job, b.Result, got, expected)
+			r.find("build %v of %s, %q: artifact %q %v %v %d, expected %q %v %v %d", b.UUID, b.Job, b.Result,
+				got.Path, got.Mode, got.Content, got.Size, expected.Path, expected.Mode, expected.Content, expected.Size)
 		}
 	}
 	if len(left) > 0 && all {

@@ -38,6 +38,10 @@ func (r *round) check(ctx context.Context) error {
 			return err
 		}
 	}
+	// Of these, the journal alone knows: there was no room for a record.
+	if r.unrecorded, err = r.logged(r.fleet.server.log, "storing the failure of the build"); err != nil {
+		return err
+	}
 	r.checkRuns(builds)
 	if err := r.checkWatchers(builds); err != nil {
 		return err
@@ -104,8 +108,9 @@ func (r *round) checkRuns(builds map[uuid.UUID]ended) {
 		runs[b.Run] = append(runs[b.Run], b)
 		jobs[b.Job] = append(jobs[b.Job], b)
 	}
+	unrecorded := slices.Collect(maps.Values(r.unrecorded))
 	for run, name := range r.customer.promises() {
-		if len(runs[run]) == 0 && !r.customer.cancelled[name] {
+		if len(runs[run]) == 0 && !r.customer.cancelled[name] && !slices.Contains(unrecorded, name) {
 			r.find("run %d of %s was promised, and there is no build of it", run, name)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"builder/pkg/client"
+	"builder/pkg/wire"
 )
 
 // fleet is what a round tortures: a server, workers, and those who watch.
@@ -49,6 +50,10 @@ const (
 	workerGrace = 6 * time.Second
 )
 
+// own is the protocol that all speak: a connection that is cut at its beginning
+// is not to pass for a server of the reference.
+var own = strconv.Itoa(wire.OwnVersion)
+
 // newFleet makes it, below dir. The error of the disks is for people.
 func newFleet(ctx context.Context, dir, bin string, surprised func(*process, *os.ProcessState)) (f *fleet, noDisks, err error) {
 	f = &fleet{dir: dir, bin: bin, mark: "TORTURE=" + dir, surprised: surprised}
@@ -72,7 +77,7 @@ func newFleet(ctx context.Context, dir, bin string, surprised func(*process, *os
 	if f.outside, err = newProxy(ctx, f.address); err != nil {
 		return nil, nil, err
 	}
-	for i, slots := range []int{3, 2, 2, 1} {
+	for i, slots := range []int{4, 3, 3, 1} {
 		if err := f.addWorker(ctx, i, slots, i == 3); err != nil {
 			return nil, nil, err
 		}
@@ -93,7 +98,7 @@ func (f *fleet) addWorker(ctx context.Context, i, slots int, once bool) error {
 	w.name, w.log = name, f.log(name)
 	w.args = []string{
 		filepath.Join(f.bin, "builder-worker"), platform, "--remote", w.way.address(), "--dir", w.dir, "--name", name,
-		"--keepalive", beat.String(), "--max-delay", "1s", "--env", f.mark,
+		"--keepalive", beat.String(), "--max-delay", "1s", "--protocol", own, "--env", f.mark,
 	}
 	if !once {
 		w.args = append(w.args, "--persistent", "--slots", strconv.Itoa(slots))
@@ -104,45 +109,43 @@ func (f *fleet) addWorker(ctx context.Context, i, slots int, once bool) error {
 
 func (f *fleet) log(name string) string { return filepath.Join(f.dir, "logs", name+".log") }
 
-// start starts all that does not run.
-func (f *fleet) start() error {
-	if !f.server.running() {
-		if err := f.server.start(f.surprised); err != nil {
-			return err
-		}
-	}
+// processes are server and workers.
+func (f *fleet) processes() []*process {
+	all := []*process{f.server}
 	for _, w := range f.workers {
-		if !w.running() {
-			if err := w.start(f.surprised); err != nil {
-				return err
-			}
+		all = append(all, &w.process)
+	}
+	return all
+}
+
+// start starts all that does not run and that nothing is being done to.
+func (f *fleet) start() error {
+	for _, p := range f.processes() {
+		if !p.fault.TryLock() {
+			continue
+		}
+		var err error
+		if !p.running() {
+			err = p.start(f.surprised)
+		}
+		p.fault.Unlock()
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// tend starts workers again that have done their one build, until ctx is done.
+// tend starts again what has ended, until ctx is done: workers that have done
+// their one build.
 func (f *fleet) tend(ctx context.Context) error {
-	for {
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return nil
-		}
-		for _, w := range f.workers {
-			if !w.once || !w.fault.TryLock() {
-				continue
-			}
-			var err error
-			if !w.running() {
-				err = w.start(f.surprised)
-			}
-			w.fault.Unlock()
-			if err != nil {
-				return err
-			}
+	for ctx.Err() == nil {
+		rest(ctx, 50*time.Millisecond)
+		if err := f.start(); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // client makes a client that goes by the way of clients, or straight to the server.
@@ -151,7 +154,7 @@ func (f *fleet) client(straight bool) *client.Client {
 	if straight {
 		address = f.address
 	}
-	return client.New(address, client.Options{Program: "torture", KeepAlive: beat, Pause: beat / 4})
+	return client.New(address, client.Options{Program: "torture", Protocol: wire.OwnVersion, KeepAlive: beat, Pause: beat / 4})
 }
 
 // ways are all proxies.

@@ -37,10 +37,6 @@ func (w *worker) held() ([]string, error) {
 // checkRejected looks whether what the server did not take is what it should not
 // take: ends of builds that have another one.
 func (r *round) checkRejected(builds map[uuid.UUID]ended) error {
-	unrecorded, err := r.logged(r.fleet.server.log, "storing the failure of the build")
-	if err != nil {
-		return err
-	}
 	for _, w := range r.fleet.workers {
 		dir := filepath.Join(w.dir, "rejected")
 		entries, err := os.ReadDir(dir)
@@ -59,7 +55,7 @@ func (r *round) checkRejected(builds map[uuid.UUID]ended) error {
 			switch {
 			case err != nil:
 				r.find("%s: %s is in %s", w.name, entry.Name(), dir)
-			case !known && unrecorded[entry.Name()]:
+			case !known && r.unrecorded[entry.Name()] != "":
 			case !known:
 				r.find("%s: build %v was rejected (%s), and the server does not know it", w.name, id, shorten(string(reason)))
 			case !decided(b.Result):
@@ -75,26 +71,24 @@ func decided(result job.Result) bool {
 	return result.Kind == job.Failed && (result.Cause == job.WorkerLost || result.Cause == job.Cancelled || result.Cause == job.ServerSide)
 }
 
-// logged are the builds of lines with that message.
-func (r *round) logged(file string, messages ...string) (map[string]bool, error) {
+// logged are the builds of lines with that message, with their jobs.
+func (r *round) logged(file string, message string) (map[string]string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	found := map[string]bool{}
+	found := map[string]string{}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		var entry struct{ Message, Build string }
-		if json.Unmarshal(lines.Bytes(), &entry) != nil {
+		var entry struct{ Message, Build, Job string }
+		err := json.Unmarshal(lines.Bytes(), &entry)
+		switch {
+		case err == nil && entry.Message == message:
+			found[entry.Build] = entry.Job
+		case err != nil && !strings.HasPrefix(lines.Text(), "builder-"): // a last word
 			r.find("%s: %s", file, shorten(lines.Text())) // a crash
-			continue
-		}
-		for _, message := range messages {
-			if entry.Message == message {
-				found[entry.Build] = true
-			}
 		}
 	}
 	return found, lines.Err()
@@ -102,10 +96,6 @@ func (r *round) logged(file string, messages ...string) (map[string]bool, error)
 
 // checkData looks at what is on disk when all programs have ended.
 func (r *round) checkData(builds map[uuid.UUID]ended) error {
-	unrecorded, err := r.logged(r.fleet.server.log, "storing the failure of the build")
-	if err != nil {
-		return err
-	}
 	handedOut, err := r.logged(r.fleet.server.log, "build handed out")
 	if err != nil {
 		return err
@@ -116,19 +106,19 @@ func (r *round) checkData(builds map[uuid.UUID]ended) error {
 	}
 	for _, entry := range entries {
 		name, twice := strings.CutSuffix(entry.Name(), ".twice")
-		if handedOut[name] = true; twice {
+		if handedOut[name] = "?"; twice {
 			r.find("build %s began twice", name)
 		}
 	}
 	for name := range handedOut {
-		if id, err := uuid.Parse(name); err != nil || builds[id].UUID != id && !unrecorded[name] {
+		if id, err := uuid.Parse(name); err != nil || builds[id].UUID != id && r.unrecorded[name] == "" {
 			r.find("build %s was handed out, and there is no record of it", name)
 		}
 	}
 	for _, w := range r.fleet.workers {
 		r.checkEmpty(filepath.Join(w.dir, "spool"))
 		r.checkEmpty(filepath.Join(w.dir, "builds"))
-		if _, err := r.logged(w.log); err != nil {
+		if _, err := r.logged(w.log, ""); err != nil {
 			return err
 		}
 	}

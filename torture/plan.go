@@ -44,17 +44,20 @@ const platform = "torture"
 func newPlan(seed uint64, takes time.Duration, jobs int, ledger string) plan {
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // it must repeat
 	p := plan{seed: seed}
-	busy := takes * 3 / 4
+	busy := takes * 2 / 3
+	wanted := make([]time.Duration, jobs)
 	for i := range jobs {
 		p.jobs = append(p.jobs, newOrder(i, random, ledger))
-		p.add(step{at: spread(random, busy), what: schedules, target: i})
+		wanted[i] = rand64(random, busy)
+		p.add(step{at: wanted[i], what: schedules, target: i})
 	}
 	for _, w := range []struct {
 		what  string
 		count int
 	}{{executes, jobs / 2}, {follows, jobs / 8}, {observes, jobs / 8}, {cancels, jobs / 10}} {
 		for range w.count {
-			p.add(step{at: spread(random, busy), what: w.what, target: random.IntN(jobs)})
+			i := random.IntN(jobs)
+			p.add(step{at: wanted[i] + rand64(random, takes-wanted[i]), what: w.what, target: i})
 		}
 	}
 	for at := time.Second; at < takes; at += gap(random) {
@@ -65,8 +68,6 @@ func newPlan(seed uint64, takes time.Duration, jobs int, ledger string) plan {
 }
 
 func (p *plan) add(s step) { p.steps = append(p.steps, s) }
-
-func spread(random *rand.Rand, d time.Duration) time.Duration { return rand64(random, d) }
 
 func rand64(random *rand.Rand, most time.Duration) time.Duration {
 	return time.Duration(random.Int64N(int64(most)))

@@ -24,6 +24,7 @@ type process struct {
 	fault sync.Mutex
 
 	mu     sync.Mutex
+	begun  time.Time
 	cmd    *exec.Cmd
 	gone   chan struct{} // closed when it has ended
 	meant  bool          // its end is
@@ -69,7 +70,7 @@ func (p *process) start(surprised func(*process, *os.ProcessState)) error {
 	}
 	gone := make(chan struct{})
 	p.mu.Lock()
-	p.cmd, p.gone, p.meant, p.status = cmd, gone, false, nil
+	p.begun, p.cmd, p.gone, p.meant, p.status = time.Now(), cmd, gone, false, nil
 	p.mu.Unlock()
 	go func() { // whoever ends it waits for gone
 		defer close(gone)
@@ -137,6 +138,27 @@ func (p *process) end(patience time.Duration) error {
 		return fmt.Errorf("%s ended with %v after SIGTERM", p.name, p.status)
 	}
 	return nil
+}
+
+// lastWord is the last line of its standard error.
+func (p *process) lastWord() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
+}
+
+// hadNoRoom reports whether it could not even start, on a full disk: whoever
+// keeps it running starts it again.
+func (p *process) hadNoRoom() bool {
+	const starting = 3 * time.Second
+	p.mu.Lock()
+	begun := p.begun
+	p.mu.Unlock()
+	last := p.lastWord()
+	return time.Since(begun) < starting && (strings.Contains(last, "no space left") || strings.Contains(last, "disk is full"))
 }
 
 // supervisors are the children of that process that supervise builds.

@@ -33,7 +33,9 @@ type round struct {
 	findings []string
 	done     map[string]int // steps
 	results  map[string]int // of builds
-	quiet    time.Duration  // until which it took all to come to rest
+	quiet    time.Duration  // that it took all to come to rest
+
+	unrecorded map[string]string // builds for which the server had no room, with their jobs
 }
 
 // patience is how long all may take to come to rest.
@@ -48,27 +50,19 @@ func (r *round) find(format string, args ...any) {
 
 // surprised is called when a process has ended that was not told to.
 func (r *round) surprised(p *process, status *os.ProcessState) {
-	for _, w := range r.fleet.workers {
-		if &w.process == p && w.once && status != nil && (status.Success() || r.wasRefused(w)) {
-			return
-		}
-	}
 	if status == nil {
 		r.find("%s did not end within 3 s after SIGTERM, see %s", p.name, p.log)
 		return
 	}
-	r.find("%s ended by itself: %v, see %s", p.name, status, p.log)
-}
-
-// wasRefused reports whether the worker's last word is that its build was not
-// taken: that is status 1.
-func (r *round) wasRefused(w *worker) bool {
-	text, err := os.ReadFile(w.log)
-	if err != nil {
-		return false
+	for _, w := range r.fleet.workers {
+		if &w.process == p && w.once && (status.Success() || strings.Contains(p.lastWord(), "the server did not take the build")) {
+			return
+		}
 	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Contains(lines[len(lines)-1], "the server did not take the build")
+	if p.hadNoRoom() {
+		return
+	}
+	r.find("%s ended by itself: %v, see %s", p.name, status, p.log)
 }
 
 // run is the round. The error is one of the torture itself.
@@ -201,21 +195,22 @@ func (r *round) settle(ctx context.Context) bool {
 	straight := r.fleet.client(true)
 	defer straight.Close()
 	busy := ""
+	waiting, err := os.Create(filepath.Join(r.dir, "logs", "settling"))
+	if err != nil {
+		r.find("%v", err)
+		return false
+	}
+	defer waiting.Close()
 	for time.Since(begun) < patience {
-		for _, w := range r.fleet.workers { // the one that does one build at a time
-			if !w.running() {
-				if err := w.start(r.surprised); err != nil {
-					r.find("%v", err)
-				}
-			}
-		}
-		if !r.fleet.server.running() {
-			return false // that was found
+		if err := r.fleet.start(); err != nil { // the worker that does one build at a time
+			r.find("%v", err)
+			return false
 		}
 		if busy = r.busy(ctx, straight); busy == "" {
 			r.quiet = time.Since(begun)
 			return true
 		}
+		fmt.Fprintf(waiting, "%v: %s\n", time.Since(begun), busy)
 		rest(ctx, 100*time.Millisecond)
 	}
 	r.find("all should be at rest after %v: %s", patience, busy)

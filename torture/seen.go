@@ -75,7 +75,7 @@ func (r *round) wrongShow(s said, out []byte, builds map[uuid.UUID]ended, killed
 // excused are the last words of a client that had nothing to show, or was refused.
 func excused(text string) bool {
 	for _, known := range []string{
-		"has not been built yet", "no job is called", "is not scheduled", "was cancelled or unscheduled",
+		"has not been built yet", "no job is called", "unknown job", "was cancelled or unscheduled",
 		// At the beginning, while the server is down or the network is bad, clients give up.
 		"connection refused", "connection reset", "EOF", "broken pipe", "i/o timeout", "the server hung up", "closed the connection",
 	} {

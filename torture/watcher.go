@@ -25,9 +25,13 @@ func (f *fleet) watch(ctx context.Context, how, name string) (bool, error) {
 	f.mu.Unlock()
 	base := filepath.Join(f.dir, "logs", fmt.Sprintf("client%03d", n))
 	w.name, w.log, w.stdout = filepath.Base(base), base+".log", base+".out"
-	w.args = []string{filepath.Join(f.bin, "builder-client"), "--remote", f.outside.address(), "observe", name}
+	w.args = []string{
+		filepath.Join(f.bin, "builder-client"), "--remote", f.outside.address(), "--protocol", own, "--keepalive", beat.String(),
+	}
 	if how == follows {
-		w.args = append(w.args[:3], "execute", name, "--follow")
+		w.args = append(w.args, "execute", name, "--follow")
+	} else {
+		w.args = append(w.args, "observe", name)
 	}
 	if ctx.Err() != nil {
 		return false, nil
