@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -47,7 +48,7 @@ func (r *round) unexplained(b ended, o order) string {
 	case result.Cause == job.Cancelled:
 		can = r.customer.cancelled[b.Job]
 	case result.Cause == job.WorkerLost:
-		return wronglyLost(result)
+		return r.wronglyLost(b)
 	case result.Cause == job.Restarted:
 		can = happened("kill a worker", "kill a worker for long", "restart a worker")
 	case result.Cause == job.ShutDown:
@@ -63,11 +64,17 @@ func (r *round) unexplained(b ended, o order) string {
 	return fmt.Sprintf("that does not fit %+v, %+v", o.job.Limits, p)
 }
 
-// wronglyLost says why a build should not be lost: workers that are away for long
-// lose their builds, and hand-outs that are not received. Nothing else does.
-func wronglyLost(result job.Result) string {
-	for _, known := range []string{"did not come back within", "it never received the build", "broken pipe", "connection reset", "closed network connection", "i/o timeout"} {
-		if strings.Contains(result.Text, known) {
+// wronglyLost says why a build should not be lost. Workers that are away for long
+// lose their builds, and hand-outs that are not received are none; but only what a
+// worker says, or seems to say, makes the server believe that of one that runs.
+func (r *round) wronglyLost(b ended) string {
+	const unheard = "it never received the build"
+	begun := exists(filepath.Join(r.dir, "ledger", b.UUID.String()))
+	if strings.Contains(b.Result.Text, unheard) && begun && r.done["double"] == 0 {
+		return "its script had begun"
+	}
+	for _, known := range []string{"did not come back within", unheard, "broken pipe", "connection reset", "closed network connection", "i/o timeout"} {
+		if strings.Contains(b.Result.Text, known) {
 			return ""
 		}
 	}
