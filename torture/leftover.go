@@ -173,8 +173,12 @@ func (r *round) checkJournal(dir string, builds map[uuid.UUID]ended) error {
 		r.find("build %v of %s has no end in the journal", b.UUID, b.Run.Job.Name)
 	}
 	for entry := range state.Entries() {
-		if last := entry.Last; last != nil && builds[last.UUID].Result != last.Result && builds[last.UUID].Result.Cause != job.ServerSide {
-			r.find("build %v of %s ended as %q, by the journal as %q", last.UUID, entry.Job.Name, builds[last.UUID].Result, last.Result)
+		last := entry.Last
+		if last == nil || r.unrecorded[last.UUID.String()] != "" {
+			continue
+		}
+		if b := builds[last.UUID]; b.UUID != last.UUID || b.Result != last.Result {
+			r.find("build %v of %s ended as %q, by the journal as %q", last.UUID, entry.Job.Name, b.Result, last.Result)
 		}
 	}
 	if err := j.Close(); err != nil {

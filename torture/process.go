@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -151,14 +152,15 @@ func (p *process) lastWord() string {
 }
 
 // hadNoRoom reports whether it could not even start, on a full disk: whoever
-// keeps it running starts it again.
+// keeps it running starts it again. The number is SQLite's for the same.
 func (p *process) hadNoRoom() bool {
 	const starting = 3 * time.Second
 	p.mu.Lock()
 	begun := p.begun
 	p.mu.Unlock()
 	last := p.lastWord()
-	return time.Since(begun) < starting && (strings.Contains(last, "no space left") || strings.Contains(last, "disk is full"))
+	return time.Since(begun) < starting && slices.ContainsFunc([]string{"no space left", "disk is full", "disk I/O error (4874)"},
+		func(text string) bool { return strings.Contains(last, text) })
 }
 
 // supervisors are the children of that process that supervise builds.
