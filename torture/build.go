@@ -113,7 +113,7 @@ func divide(got []byte) (head, tail []byte, omitted int, ok bool) {
 	head = got[:from+1]
 	line, tail, _ := bytes.Cut(got[from+1:], []byte("\n"))
 	lines := 0
-	n, _ := fmt.Sscanf(string(line), "... %d octets in %d lines are left out ...", &omitted, &lines) //nolint:errcheck // n says it
+	n, _ := fmt.Sscanf(string(line), "... %d octets in %d lines are left out ...", &omitted, &lines)
 	return head, tail, omitted, n == 2
 }
 

@@ -67,7 +67,7 @@ func kindOf(result job.Result) string {
 // fetch asks for all builds, by way of a client that watches each.
 func (r *round) fetch(ctx context.Context) (map[uuid.UUID]ended, error) {
 	straight := r.fleet.client(true)
-	defer straight.Close()
+	defer straight.Close() //nolint:errcheck // nothing was kept back
 	list, err := straight.Builds(ctx, "", 1_000_000)
 	if err != nil {
 		return nil, fmt.Errorf("listing builds: %w", err)

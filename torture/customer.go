@@ -29,14 +29,13 @@ type customer struct {
 
 	mu        sync.Mutex
 	promised  map[uint64]string // runs, with their jobs
-	scheduled map[string]bool
 	cancelled map[string]bool // perhaps
 }
 
 func newCustomer(f *fleet, program string, orders []order) *customer {
 	return &customer{
 		fleet: f, program: program, orders: orders,
-		promised: map[uint64]string{}, scheduled: map[string]bool{}, cancelled: map[string]bool{},
+		promised: map[uint64]string{}, cancelled: map[string]bool{},
 	}
 }
 
@@ -51,7 +50,7 @@ func (c *customer) do(ctx context.Context, s step) (done bool, err error) {
 		return c.fleet.watch(ctx, s.what, o.job.Name)
 	}
 	asked := c.fleet.client(false)
-	defer asked.Close()
+	defer asked.Close() //nolint:errcheck // nothing was kept back
 	if s.what == cancels {
 		c.mu.Lock()
 		c.cancelled[o.job.Name] = true
@@ -70,7 +69,7 @@ func (c *customer) schedule(ctx context.Context, o order) error {
 	for ; ctx.Err() == nil; rest(ctx, beat/5) {
 		asked := c.fleet.client(false)
 		accepted, err := asked.Schedule(ctx, o.job, script, job.Plan{Period: job.Never}, false)
-		asked.Close()
+		asked.Close() //nolint:errcheck // nothing was kept back
 		var refused *client.RefusedError
 		switch {
 		case err == nil:
@@ -80,9 +79,6 @@ func (c *customer) schedule(ctx context.Context, o order) error {
 		default:
 			continue
 		}
-		c.mu.Lock()
-		c.scheduled[o.job.Name] = true
-		c.mu.Unlock()
 		return nil
 	}
 	return nil
@@ -110,13 +106,6 @@ func (c *customer) promises() map[uint64]string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.promised)
-}
-
-// allScheduled reports whether every job is.
-func (c *customer) allScheduled() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.scheduled) == len(c.orders)
 }
 
 // order is the one of that job.

@@ -134,7 +134,7 @@ func (f *fleet) supervisor(ctx context.Context, w *worker, s step) (bool, error)
 		return syscall.Kill(pid, syscall.SIGKILL) == nil, nil
 	}
 	if syscall.Kill(pid, syscall.SIGSTOP) != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // it has gone
 	}
 	rest(ctx, s.takes)
 	syscall.Kill(pid, syscall.SIGCONT) //nolint:errcheck // it has been killed meanwhile

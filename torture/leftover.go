@@ -72,7 +72,7 @@ func decided(result job.Result) bool {
 }
 
 // logged are the builds of lines with that message, with their jobs.
-func (r *round) logged(file string, message string) (map[string]string, error) {
+func (r *round) logged(file, message string) (map[string]string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func (r *round) checkContents(own string, builds map[uuid.UUID]ended) {
 				continue
 			}
 			seen[a.Content] = true
-			name := a.Content.String()
+			name := a.String()
 			if got, err := contentOf(filepath.Join(own, "content", name[:2], name)); err != nil || got != a.Content {
 				r.find("content %v of build %v: it is %v (%v)", a.Content, b.UUID, got, err)
 			}

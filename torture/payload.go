@@ -144,6 +144,7 @@ func (p payload) play() error {
 		os.Exit(p.Code)
 	case dies:
 		return errors.Join(syscall.Kill(os.Getpid(), syscall.Signal(p.Code)), errStays())
+	case hangs:
 	}
 	return errStays()
 }

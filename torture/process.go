@@ -195,8 +195,8 @@ func remains(bin, mark string) []string {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		env, _ := os.ReadFile(filepath.Join(dir, "environ"))  //nolint:errcheck // it is gone
-		line, _ := os.ReadFile(filepath.Join(dir, "cmdline")) //nolint:errcheck // as above
+		env, _ := os.ReadFile(filepath.Join(dir, "environ")) // empty when it is gone
+		line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 		if strings.HasPrefix(program, bin+"/") || strings.Contains("\x00"+string(env), "\x00"+mark+"\x00") {
 			found = append(found, fmt.Sprintf("%d %s", pid, strings.ReplaceAll(string(line), "\x00", " ")))
 		}

@@ -77,18 +77,27 @@ func (p *proxy) accept() {
 	}
 }
 
+// dial connects to the server.
+func (p *proxy) dial() (*net.TCPConn, error) {
+	address, err := net.ResolveTCPAddr("tcp", p.server)
+	if err != nil {
+		return nil, err
+	}
+	return net.DialTCP("tcp", nil, address) // on this machine: it does not take long
+}
+
 // serve passes on what both sides say.
 func (p *proxy) serve(client *net.TCPConn) {
 	defer client.Close()
 	if p.getWeather().refuse {
 		return
 	}
-	server, err := net.DialTimeout("tcp", p.server, time.Second)
+	server, err := p.dial()
 	if err != nil {
 		return
 	}
 	defer server.Close()
-	x := &pair{client: client, server: server.(*net.TCPConn)}
+	x := &pair{client: client, server: server}
 	p.mu.Lock()
 	p.pairs = append(p.pairs, x)
 	p.mu.Unlock()
@@ -197,9 +206,9 @@ func (p *proxy) double(dice int, hold time.Duration) (int, error) {
 	x.mu.Lock()
 	sent := slices.Clone(x.sent)
 	x.mu.Unlock()
-	conn, err := net.DialTimeout("tcp", p.server, time.Second)
-	if err != nil {
-		return 0, nil //nolint:nilerr // the server is not there now
+	conn, err := p.dial()
+	if down := err != nil; down {
+		return 0, nil
 	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(hold)); err != nil {

@@ -193,7 +193,7 @@ func (r *round) calm() error {
 func (r *round) settle(ctx context.Context) bool {
 	begun := time.Now()
 	straight := r.fleet.client(true)
-	defer straight.Close()
+	defer straight.Close() //nolint:errcheck // nothing was kept back
 	busy := ""
 	waiting, err := os.Create(filepath.Join(r.dir, "logs", "settling"))
 	if err != nil {

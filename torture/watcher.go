@@ -34,7 +34,7 @@ func (f *fleet) watch(ctx context.Context, how, name string) (bool, error) {
 		w.args = append(w.args, "observe", name)
 	}
 	if ctx.Err() != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // it is too late
 	}
 	return true, w.start(func(*process, *os.ProcessState) {})
 }
@@ -74,6 +74,6 @@ func (w *watcher) said() (said, error) {
 }
 
 func scan(line, format string, into ...any) bool {
-	n, _ := fmt.Sscanf(line, format, into...) //nolint:errcheck // n says it
+	n, _ := fmt.Sscanf(line, format, into...)
 	return n == len(into)
 }
