@@ -29,7 +29,7 @@ type customer struct {
 
 	mu        sync.Mutex
 	promised  map[uint64]string // runs, with their jobs
-	cancelled map[string]bool // perhaps
+	cancelled map[string]bool   // perhaps
 }
 
 func newCustomer(f *fleet, program string, orders []order) *customer {
