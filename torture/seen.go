@@ -76,6 +76,8 @@ func (r *round) wrongShow(s said, out []byte, builds map[uuid.UUID]ended, killed
 func excused(text string) bool {
 	for _, known := range []string{
 		"has not been built yet", "no job is called", "unknown job", "was cancelled or unscheduled",
+		// What the disk had no room for, or the server no time.
+		"the change was not kept", "may be kept or not", "no space left", "is shutting down",
 		// At the beginning, while the server is down or the network is bad, clients give up.
 		"connection refused", "connection reset", "EOF", "broken pipe", "i/o timeout", "the server hung up", "closed the connection",
 	} {
