@@ -57,6 +57,16 @@ func (l Limits) Check() error {
 	return nil
 }
 
+// TimedOut is the result of a build whose script ran longer than Timeout.
+func (l Limits) TimedOut() Result {
+	return Failure(Timeout, "timeout: the build took longer than %v", l.Timeout)
+}
+
+// Silenced is the result of a build whose script printed nothing for Silence.
+func (l Limits) Silenced() Result {
+	return Failure(Silence, "silence: the build printed nothing for %v", l.Silence)
+}
+
 // Retries say when a run whose build has ended is tried again.
 type Retries struct {
 	// Tries is how many builds a run has at most: 1 for no second try, 0 for

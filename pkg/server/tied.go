@@ -75,11 +75,11 @@ func (b *tied) send(script []byte) error {
 func (b *tied) follow(ctx context.Context) (job.Result, error) {
 	hearing, abandon := context.WithCancelCause(ctx)
 	b.timeout = time.AfterFunc(b.limits.Timeout, func() {
-		b.cancel(job.Failure(job.Timeout, "timeout: the build took longer than %v", b.limits.Timeout))
+		b.cancel(b.limits.TimedOut())
 	})
 	if b.limits.Silence > 0 {
 		b.silence = time.AfterFunc(b.limits.Silence, func() {
-			b.cancel(job.Failure(job.Silence, "silence: the build printed nothing for %v", b.limits.Silence))
+			b.cancel(b.limits.Silenced())
 		})
 	}
 	stopped := make(chan struct{})
@@ -219,11 +219,12 @@ func (b *tied) finish(m *wire.Incoming) (*job.Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		if size += file.Size; size > b.limits.MaxArtifacts && broken == nil {
+		if size += file.Size; size > b.limits.MaxArtifacts && b.draft != nil {
 			result = tooLarge(size, b.limits.MaxArtifacts)
-			broken = b.draft.Offer(nil) // none of those that came is kept
+			b.closeDraft()
+			b.draft = nil // the next one begins without those that came
 		}
-		if broken != nil || size > b.limits.MaxArtifacts {
+		if broken != nil || b.draft == nil {
 			continue // the message is heard to its end, the octets are not wanted
 		}
 		source := &watchedReader{in: file.Data}

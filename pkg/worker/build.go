@@ -86,7 +86,7 @@ func (b *build) watch(limits job.Limits, out *console) (end func()) {
 	var timers []*time.Timer
 	if limits.Timeout > 0 {
 		timers = append(timers, time.AfterFunc(limits.Timeout, func() {
-			b.stop(&stopped{job.Failure(job.Timeout, "timeout: the build took longer than %v", limits.Timeout)})
+			b.stop(&stopped{limits.TimedOut()})
 		}))
 	}
 	if limits.Silence > 0 {
@@ -97,7 +97,7 @@ func (b *build) watch(limits job.Limits, out *console) (end func()) {
 				timer.Reset(left)
 				return
 			}
-			b.stop(&stopped{job.Failure(job.Silence, "silence: the build printed nothing for %v", limits.Silence)})
+			b.stop(&stopped{limits.Silenced()})
 		})
 		timer.Reset(limits.Silence)
 		timers = append(timers, timer)
