@@ -48,6 +48,8 @@ func (l *live) awaySince() time.Time {
 	return time.Time{}
 }
 
+func (l *live) setAway(at time.Time) { l.away.Store(&at) }
+
 // cancel asks for the build's end with that result; the first wish counts.
 func (l *live) cancel(r job.Result) { l.stop(&stopError{r}) }
 

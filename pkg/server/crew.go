@@ -81,8 +81,8 @@ func (c *crew) builds(identity string) map[uuid.UUID]*held {
 	return builds
 }
 
-// find is the build of that uuid if the worker holds it. Without a build, known
-// says that another worker does.
+// find is the build of that uuid if the worker holds it; foreign says that another
+// worker does.
 func (c *crew) find(identity string, id uuid.UUID) (h *held, foreign bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -22,7 +22,6 @@ type held struct {
 	mu        sync.Mutex
 	link      *link       // the worker's connection, nil while it is away
 	heard     time.Time   // when the newest connection began on which the worker had it
-	away      time.Time   // since when
 	unheard   bool        // the worker never got it
 	condemned *job.Result // the worker broke the rules
 	told      *link       // the connection on which it was told to stop
@@ -106,12 +105,6 @@ func (h *held) detach(l *link) {
 		h.setAway(time.Now())
 		h.wake()
 	}
-}
-
-// setAway is called with mu held, or before anybody else knows of h.
-func (h *held) setAway(at time.Time) {
-	h.away = at
-	h.live.away.Store(&at)
 }
 
 // neverHeard: the worker says by its silence that it does not hold the build.
@@ -349,7 +342,7 @@ func (h *held) look() life.Build {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return life.Build{
-		Started: h.Started, Connected: h.link != nil, Away: h.away, Unheard: h.unheard, Condemned: h.condemned,
+		Started: h.Started, Connected: h.link != nil, Away: h.awaySince(), Unheard: h.unheard, Condemned: h.condemned,
 		Wish: wish, Told: h.stopped, Offered: h.offered, Lacking: len(h.draft.Lacking()) > 0,
 		Result: h.result, Decided: h.decided,
 	}

@@ -217,8 +217,8 @@ func TestCancelHeld(t *testing.T) {
 		},
 		"the worker failed to stop it": {
 			after: func(_ *running, p *peer, id uuid.UUID) {
-				p.send(wire.Done{UUID: id, Result: job.Failure(job.NoSandbox, "processes are left")})
 				p.receive(wire.KindStop)
+				p.send(wire.Done{UUID: id, Result: job.Failure(job.NoSandbox, "processes are left")})
 				if m := p.receive(wire.KindStored).(wire.Stored); !strings.Contains(m.Refused, "cancelled") {
 					t.Errorf("stored %+v", m) // what it says is nowhere else
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"builder/pkg/job"
@@ -27,6 +28,7 @@ type link struct {
 	began    time.Time // the connection, before its worker could say anything
 	since    time.Time // that the worker is there
 	gone     func() bool
+	resumed  chan struct{} // closed when the worker was told how its builds go on: nothing may come before that
 	left     chan struct{} // closed when nothing of the connection is used any more
 
 	wishes    map[*waiter]bool // that wait in the pool; the owner's goroutine keeps it
@@ -39,11 +41,8 @@ const maxWishes = 1000
 // serveLink serves a worker that can come back until its connection ends.
 func (s *Server) serveLink(ctx context.Context, conn *wire.Conn, peer wire.Peer, began time.Time, gone func() bool) error {
 	l := &link{
-		Server: s, conn: conn, identity: peer.ID, name: conn.RemoteAddr(), began: began, since: time.Now(), gone: gone,
-		left: make(chan struct{}), wishes: map[*waiter]bool{}, unflushed: map[*held]bool{},
-	}
-	if peer.Name != "" {
-		l.name = shorten(peer.Name)
+		Server: s, conn: conn, identity: peer.ID, name: workerName(conn, peer), began: began, since: time.Now(), gone: gone,
+		resumed: make(chan struct{}), left: make(chan struct{}), wishes: map[*waiter]bool{}, unflushed: map[*held]bool{},
 	}
 	l.log = s.Log.With().Str("worker", l.name).Logger()
 	patient, cancel := context.WithTimeout(ctx, idleTime)
@@ -60,6 +59,8 @@ func (s *Server) serveLink(ctx context.Context, conn *wire.Conn, peer wire.Peer,
 	}
 	defer s.crew.leave(l)
 	defer l.withdraw(context.WithoutCancel(ctx))
+	resumed := sync.OnceFunc(func() { close(l.resumed) })
+	defer resumed()
 	resume, err := l.resume(ctx, m.(wire.Holding))
 	if err != nil {
 		return err
@@ -67,6 +68,7 @@ func (s *Server) serveLink(ctx context.Context, conn *wire.Conn, peer wire.Peer,
 	if err := conn.Send(resume); err != nil {
 		return err
 	}
+	resumed()
 	for {
 		m, err := conn.Receive(ctx, wire.KindJobRequested, wire.KindLines, wire.KindDone)
 		if ctx.Err() != nil {
@@ -233,6 +235,7 @@ func (l *link) answer(id uuid.UUID, end job.Result, said *job.Result, unheard bo
 
 // send is for what is told again on the next connection, or need not be.
 func (l *link) send(m wire.Message) {
+	<-l.resumed
 	if err := l.conn.Send(m); err != nil {
 		l.log.Info().Err(err).Msg("telling the worker")
 	}

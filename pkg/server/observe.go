@@ -44,8 +44,9 @@ func (c *clientSession) observe(ctx context.Context, m wire.Observe) error {
 	return show(job.Line{Delta: ended.Finished.Sub(ended.Started), Data: []byte(ended.Result.String())})
 }
 
-// replay shows a build's console from a line on, to the build's end. show is given the number of the first line; with partial also the
-// line that is being printed, flagged, in a call of its own or behind others.
+// replay shows a build's console from a line on, to the build's end. show is given
+// the number of the first line; with partial also the line that is being printed,
+// flagged, in a call of its own or behind others.
 func (c *clientSession) replay(
 	ctx context.Context, t target, from int64, partial bool, show func(int64, []job.Line) error,
 ) error {

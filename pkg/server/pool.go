@@ -29,8 +29,6 @@ type waiter struct {
 	// given is called by the owner, who does not wait, when the hand-out is
 	// durable. The wish is not in the pool any more.
 	given func(*schedule.Building)
-	// assigned is for given: read when the wish has left the pool.
-	assigned *schedule.Building
 }
 
 func (p *pool) add(w *waiter) {

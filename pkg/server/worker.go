@@ -22,11 +22,8 @@ func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Pee
 		return s.serveLink(ctx, conn, peer, began, func() bool { return !open(nc) })
 	}
 	w := &workerSession{
-		Server: s, conn: conn, own: peer.Own(), address: conn.RemoteAddr(), since: time.Now(), name: conn.RemoteAddr(),
+		Server: s, conn: conn, own: peer.Own(), address: conn.RemoteAddr(), since: time.Now(), name: workerName(conn, peer),
 		gone: func() bool { return !quiet(nc) },
-	}
-	if peer.Name != "" {
-		w.name = shorten(peer.Name)
 	}
 	defer w.ending.Wait()
 	for {
@@ -48,6 +45,14 @@ func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Pee
 			return nil
 		}
 	}
+}
+
+// workerName is what people are shown: what the worker calls itself, or where it is.
+func workerName(conn *wire.Conn, peer wire.Peer) string {
+	if peer.Name == "" {
+		return conn.RemoteAddr()
+	}
+	return shorten(peer.Name)
 }
 
 // shorten bounds what a peer may call itself.
@@ -93,9 +98,10 @@ func (w *workerSession) request(ctx context.Context) (platform string, err error
 func (w *workerSession) await(ctx context.Context, platform string) (*schedule.Building, error) {
 	waiting, wake := context.WithCancel(ctx)
 	defer wake()
+	var assigned *schedule.Building // read when the wish has left the pool
 	me := &waiter{platform: platform, worker: w.name, address: w.address, since: w.since, gone: w.gone}
 	me.given = func(b *schedule.Building) {
-		me.assigned = b
+		assigned = b
 		wake()
 	}
 	if err := w.join(ctx, platform, func() { w.pool.add(me) }, w.seen); err != nil {
@@ -103,14 +109,14 @@ func (w *workerSession) await(ctx context.Context, platform string) (*schedule.B
 	}
 	_, err := w.conn.Receive(waiting) // nothing may come: it returns when woken, or when the worker went
 	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
-		return me.assigned, nil // it has left the pool
+		return assigned, nil // it has left the pool
 	}
 	leave := w.owner.look(context.WithoutCancel(ctx), func(*schedule.State) { w.pool.remove(me) })
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx) // if it was given one, the next server ends that
-	case me.assigned != nil:
-		return me.assigned, err
+	case assigned != nil:
+		return assigned, err
 	case leave != nil:
 		return nil, leave
 	}
