@@ -19,7 +19,8 @@ import (
 // have ended and are not stored by the server. Links and couriers come and go.
 type holder struct {
 	Config
-	tasks sync.WaitGroup // what goes on without a connection
+	tasks   sync.WaitGroup // what goes on without a connection
+	pruning sync.Mutex     // of what was rejected
 
 	mu      sync.Mutex
 	builds  map[uuid.UUID]*build
