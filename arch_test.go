@@ -37,7 +37,7 @@ var imports = []struct {
 	}},
 	{"pkg/client", []string{"pkg/job", "pkg/wire"}},
 	{"pkg/program", nil},
-	{"cmd/builder-server", []string{"pkg/job", "pkg/program", "pkg/server", "pkg/wire"}},
+	{"cmd/builder-server", []string{"pkg/job", "pkg/program", "pkg/server", "pkg/store", "pkg/wire"}},
 	{"cmd/builder-worker", []string{"pkg/program", "pkg/sandbox", "pkg/wire", "pkg/worker"}},
 	{"cmd/builder-client", []string{"pkg/client", "pkg/job", "pkg/program", "pkg/wire"}},
 }

@@ -74,7 +74,7 @@ that you trust.`,
 	f.DurationVar(&o.workerGrace, "worker-grace", server.DefaultWorkerGrace, "how `long` a worker may be away before its builds are lost; anew after each start")
 	f.DurationVar(&o.collectTimeout, "collect-timeout", server.DefaultCollectTimeout, "how `long` the artifacts of a cancelled build may take")
 	f.DurationVar(&o.keepAlive, "keepalive", server.DefaultHeartbeat, "`interval` of signs of life; a peer that is silent three times as long is given up")
-	cmd.AddCommand(exportState(&o))
+	cmd.AddCommand(exportState(&o), verify(&o))
 	return cmd
 }
 

@@ -138,7 +138,7 @@ func (v *verifier) report(d Damage) {
 
 // relative is what a file is called from the data directory.
 func (v *verifier) relative(file string) string {
-	if name, err := filepath.Rel(v.store.root, file); err == nil {
+	if name, err := filepath.Rel(v.store.root, file); file != "" && err == nil {
 		return name
 	}
 	return file
