@@ -79,6 +79,9 @@ func quoted(name string) string {
 // damageOf describes what err, of reading file, shows.
 func damageOf(part Part, file string, err error) Damage {
 	d := Damage{Part: part, File: file, Offset: -1, Reason: err.Error()}
+	if _, reason, ok := strings.Cut(d.Reason, ErrDamaged.Error()+": "); ok {
+		d.Reason = reason // the file stands beside it
+	}
 	var (
 		at    *console.DamageError
 		input *fs.PathError

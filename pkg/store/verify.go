@@ -106,7 +106,7 @@ type verifier struct {
 	mu       sync.Mutex
 	damaged  map[[sha256.Size]byte]*damagedContent
 	strays   []*damagedContent // what lies among the contents and is none
-	suspects []place  // builds that did not look whole
+	suspects []place           // builds that did not look whole
 }
 
 func (v *verifier) verify(measured bool) error {

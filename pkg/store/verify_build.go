@@ -105,9 +105,10 @@ func (v *verifier) lookAt(p place) ([]Damage, error) {
 	return found, nil
 }
 
-// lookAtConsole reads a console, which must be as long as the record says.
+// lookAtConsole reads a console, which must be as long as the record says. That is
+// asked last: what can be told of the place comes first.
 func (v *verifier) lookAtConsole(dir string, rec record) error {
-	r, err := v.store.openConsole(dir, rec)
+	r, err := console.Open(v.store.fsys, dir)
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func (v *verifier) lookAtConsole(dir string, rec record) error {
 			return err
 		}
 	}
-	return nil
+	return rec.checkConsole(r)
 }
 
 // lookAtNamed looks at the script and the artifacts that a build names.
