@@ -59,7 +59,7 @@ func (l *progressLine) text(after time.Duration) string {
 	text := octets(done)
 	if total > 0 {
 		// A little more may be read than there was at first.
-		text += fmt.Sprintf(" of %s, %d %%", octets(total), min(100, done*100/total))
+		text += fmt.Sprintf(" of %s, %d %%", octets(total), min(100, int(100*float64(done)/float64(total))))
 	}
 	return text + fmt.Sprintf(", %s/s", octets(int64(float64(done)/max(after.Seconds(), 0.001))))
 }
