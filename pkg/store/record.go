@@ -25,8 +25,8 @@ const (
 	recordSum     = 4
 )
 
-// errUnknownVersion: a later release wrote the record.
-var errUnknownVersion = errors.New("its version is unknown")
+// errUnknownVersion says so of a version: a later release wrote the record.
+var errUnknownVersion = errors.New("is unknown")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -66,7 +66,7 @@ func decodeRecord(data []byte) (record, error) {
 		return record{}, fmt.Errorf("%w: the checksum does not match its %d octets", ErrDamaged, len(data))
 	}
 	if version := binary.BigEndian.Uint32(body[len(recordMagic):]); version != recordVersion {
-		return record{}, fmt.Errorf("%w: %d, this program knows %d", errUnknownVersion, version, recordVersion)
+		return record{}, fmt.Errorf("version %d %w, this program knows %d", version, errUnknownVersion, recordVersion)
 	}
 	reader := der.NewReader(body[recordHeader:])
 	in := reader.Enter(der.Sequence)

@@ -126,7 +126,7 @@ func (v *verifier) verify(measured bool) error {
 
 // report tells of a damage.
 func (v *verifier) report(d Damage) {
-	if known := v.damaged[d.Content.SHA256]; known != nil {
+	if known := v.damaged[d.Content.SHA256]; known != nil && !d.Content.IsZero() {
 		known.named = true
 	}
 	v.reported++

@@ -60,7 +60,11 @@ func directory(t *testing.T, dir string) (first string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeResult(t, filepath.Join(dir, "hello", number(9).String()), data)
+	result := filepath.Join(dir, "hello", number(9).String())
+	writeResult(t, result, data)
+	if err := os.Chmod(filepath.Join(result, "full"), 0o644); err != nil { // to be damaged
+		t.Fatal(err)
+	}
 	return filepath.Join(dir, "v1/builds/alpha", number(1).String())
 }
 
