@@ -154,6 +154,9 @@ func (o *verifyOutput) end(v store.Verified, complete bool) error {
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(verifiedOut{complete, v.Builds, v.Contents, v.Octets, v.Damaged, o.found})
 	}
+	if o.err != nil {
+		return o.err
+	}
 	_, err := fmt.Fprintf(o.out, "%d builds, %d contents, %d octets checked, %d damaged\n", v.Builds, v.Contents, v.Octets, v.Damaged)
-	return errors.Join(o.err, err)
+	return err
 }

@@ -86,7 +86,7 @@ func TestVerify(t *testing.T) {
 		t.Errorf("repairing: status %d, %q, %q", status, out, errs)
 	}
 	out, _, status = runVerify(t, "--dir", dir)
-	if status != 1 || !strings.Contains(out, content+": it is missing\n") {
+	if status != 1 || !strings.Contains(out, content+": it is missing, since a repair has moved it to v1/damaged\n") {
 		t.Errorf("after the repair: status %d, %q", status, out)
 	}
 }

@@ -132,6 +132,9 @@ func (v *verifier) lookAtContent(c job.Content) *Damage {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		d.Reason = "it is missing"
+		if v.exists(filepath.Join(v.store.damagedDir(), c.String())) {
+			d.Reason += ", since a repair has moved it to v1/damaged"
+		}
 	case err != nil:
 		d.Reason = err.Error()
 	case info.Size() != c.Size:
