@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -78,6 +79,9 @@ that you trust.`,
 	return cmd
 }
 
+// minKeepAlive is often enough to find out in no time that a peer is gone.
+const minKeepAlive = 100 * time.Millisecond
+
 // check refuses what could only fail later, again and again.
 func (o options) check() error {
 	for name, d := range map[string]time.Duration{
@@ -88,6 +92,12 @@ func (o options) check() error {
 		}
 	}
 	switch {
+	case o.dir == "":
+		return errors.New("--dir is empty: name a directory")
+	case o.port < 0 || o.port > 65535:
+		return fmt.Errorf("--port %d: use 1 to 65535, or 0 for a free one", o.port)
+	case o.keepAlive < minKeepAlive:
+		return fmt.Errorf("--keepalive %v: use %v or more", o.keepAlive, minKeepAlive)
 	case o.localWorkers < 0:
 		return fmt.Errorf("--local-workers %d: the number must not be negative", o.localWorkers)
 	case o.localWorkers > 0:
@@ -125,7 +135,7 @@ func serve(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(o.ip, strconv.Itoa(o.port)))
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(bare(o.ip), strconv.Itoa(o.port)))
 	if err != nil {
 		return err
 	}
@@ -139,6 +149,14 @@ func serve(ctx context.Context, o options) (err error) {
 		log.Info().Msg("ended")
 	}
 	return err
+}
+
+// bare is an address without the brackets that IPv6 ones have beside a port.
+func bare(ip string) string {
+	if inner, ok := strings.CutPrefix(ip, "["); ok && strings.HasSuffix(inner, "]") {
+		return strings.TrimSuffix(inner, "]")
+	}
+	return ip
 }
 
 // checkConfigDir says when there are no templates. That is no error: most jobs
