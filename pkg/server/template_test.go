@@ -9,6 +9,7 @@ import (
 
 	"builder/pkg/client"
 	"builder/pkg/job"
+	"builder/pkg/server"
 	"builder/pkg/wire"
 )
 
@@ -80,6 +81,19 @@ func TestTemplate(t *testing.T) {
 			t.Errorf("exported with the script %q", e.Job.Script.Data)
 		}
 	}
+}
+
+// TestOddConfigDir: the directory of templates may have any name.
+func TestOddConfigDir(t *testing.T) {
+	r := start(t, func(c *server.Config) {
+		c.ConfigDir = filepath.Join(c.ConfigDir, "[a]*?")
+		if err := os.Mkdir(c.ConfigDir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	})
+	r.known("p")
+	r.template("t.template.p", "run")
+	r.scheduleTemplate("one", "", "t")
 }
 
 // TestNowhere: a job that no known platform has a template for is refused, with
