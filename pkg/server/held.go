@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -263,7 +264,7 @@ func (h *held) ended(m wire.Done) (taken bool, err error) {
 	}
 	size := int64(0)
 	for _, a := range m.Artifacts {
-		size += a.Size
+		size += min(a.Size, math.MaxInt64-size)
 	}
 	switch {
 	case m.Lines != h.next && !h.over && h.console != nil:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
@@ -46,7 +47,7 @@ func (b *build) offer(over context.Context, done *wire.Done, most int64) bool {
 	done.Notes = noteTexts(notes)
 	total := int64(0)
 	for _, a := range artifacts {
-		total += a.Size
+		total += min(a.Size, math.MaxInt64-total) // sparse files may be of any size
 	}
 	switch {
 	case len(artifacts) == 0:
