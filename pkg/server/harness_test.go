@@ -289,6 +289,19 @@ func (r *running) ended(name string, n int) []job.Build {
 	return builds
 }
 
+// notes are those in the record of a build that has ended.
+func (r *running) notes(id uuid.UUID) []string {
+	r.t.Helper()
+	p := r.dial(wire.Client, wire.OwnVersion)
+	p.send(wire.Watch{What: id.String()})
+	p.receive(wire.KindWatching)
+	for {
+		if m, ok := p.receive(wire.KindLines, wire.KindEnded).(wire.Ended); ok {
+			return m.Build.Notes
+		}
+	}
+}
+
 // worker runs a real worker, for builds as plain processes, until the test ends.
 func (r *running) worker(platform string, options ...func(*worker.Config)) {
 	r.t.Helper()
