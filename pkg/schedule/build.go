@@ -20,12 +20,23 @@ type Building struct {
 	// empty for one that can not.
 	WorkerID string
 	Started  time.Time
+	// Expanded is what the template of its job became; zero if it has none, or is
+	// not expanded yet.
+	Expanded job.Content
 	// Wish is the end that somebody wants it to have, nil if nobody does.
 	Wish *job.Result
 	// Decided is how it ends, whatever becomes of it, and DecidedAt since when that
 	// is known; nil and zero while it is open.
 	Decided   *job.Result
 	DecidedAt time.Time
+}
+
+// Script is what the build executes; zero while that is not known.
+func (b *Building) Script() job.Content {
+	if b.Expanded.IsZero() {
+		return b.Run.Job.Script
+	}
+	return b.Expanded
 }
 
 // HandedOut takes a run out of its queue and begins a build of it.

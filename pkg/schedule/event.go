@@ -52,6 +52,7 @@ const (
 	tagRestoredCounter
 	tagDecided
 	tagWished
+	tagExpanded
 )
 
 // decoders read the fields of each event.
@@ -75,6 +76,7 @@ var decoders = [...]func(*der.Reader) Event{
 	tagRestoredCounter:   decodeRestoredCounter,
 	tagDecided:           decodeDecided,
 	tagWished:            decodeWished,
+	tagExpanded:          decodeExpanded,
 }
 
 // Encode makes the record of an event.

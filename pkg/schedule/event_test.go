@@ -47,9 +47,11 @@ func events() []schedule.Event {
 		schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 3, Worker: "w", Started: at}},
 		schedule.RestoredBuilding{Building: &schedule.Building{
 			UUID: id, Run: run, Try: 3, Worker: "w", WorkerID: "i\x00", Started: at, Decided: &result, DecidedAt: at, Wish: &result,
+			Expanded: job.ContentOf([]byte("expanded")),
 		}},
 		schedule.Decided{UUID: id, Result: result, At: at},
 		schedule.Wished{UUID: id, Result: result},
+		schedule.Expanded{UUID: id, Script: job.ContentOf([]byte("expanded"))},
 		schedule.RestoredUpload{UUID: id},
 		schedule.RestoredCounter{Runs: 12},
 	}
@@ -127,6 +129,11 @@ func oldEvents() []oldEvent {
 			5,
 			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start}},
 		},
+		{
+			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start, WorkerID: "w", Expanded: job.ContentOf(nil)}},
+			8,
+			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start, WorkerID: "w"}},
+		},
 	}
 }
 
@@ -174,7 +181,7 @@ func TestEventRefused(t *testing.T) {
 		want   string
 	}{
 		{"nothing", nil, "missing"},
-		{"unknown event", record(19, func(*der.Writer) {}), "[19] is unknown"},
+		{"unknown event", record(20, func(*der.Writer) {}), "[20] is unknown"},
 		{"large tag", record(16000, func(*der.Writer) {}), "[16000] is unknown"},
 		{"run 0", record(10, func(w *der.Writer) { w.Sequence(func() { w.Int(0) }) }), "run id 0"},
 		{"negative run", record(10, func(w *der.Writer) { w.Sequence(func() { w.Int(-1) }) }), "run id -1"},
@@ -198,7 +205,7 @@ func TestEventDamage(t *testing.T) {
 	b := handOut(t, s, start, "p")
 	must(t, s, decide(t)(s.Schedule(start, script("queued", "p"), job.Plan{}, nil, false)))
 	must(t, s, schedule.RestoredUpload{UUID: uuid.UUID{9}})
-	decided := &schedule.Building{UUID: uuid.UUID{7}, Run: b.Run, Decided: &lost, Wish: &lost}
+	decided := &schedule.Building{UUID: uuid.UUID{7}, Run: b.Run, Decided: &lost, Wish: &lost, Expanded: job.ContentOf(nil)}
 	must(t, s, schedule.RestoredBuilding{Building: decided})
 	before := slices.Collect(s.Snapshot())
 
@@ -231,6 +238,8 @@ func TestEventDamage(t *testing.T) {
 		{"decides twice", schedule.Decided{UUID: decided.UUID}},
 		{"wishes for the end of an unknown build", schedule.Wished{UUID: uuid.UUID{8}}},
 		{"wishes twice", schedule.Wished{UUID: decided.UUID}},
+		{"expands the template of an unknown build", schedule.Expanded{UUID: uuid.UUID{8}}},
+		{"expands twice", schedule.Expanded{UUID: decided.UUID}},
 		{"finishes an unknown build", schedule.Finished{UUID: uuid.UUID{8}}},
 		{"cancels an unknown run", schedule.Cancelled{Runs: []uint64{7}}},
 		{"cancels a run twice", schedule.Cancelled{Runs: []uint64{2, 2}}},

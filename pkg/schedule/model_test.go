@@ -50,6 +50,7 @@ type modelBuild struct {
 	uuid     uuid.UUID
 	run      modelRun
 	workerID string
+	expanded job.Content
 	decided  string // the result's words, "" while it is open
 	result   job.Result
 }
@@ -283,6 +284,15 @@ func (m *model) index(id uuid.UUID) int {
 	return slices.IndexFunc(m.building, func(b modelBuild) bool { return b.uuid == id })
 }
 
+func (m *model) expand(id uuid.UUID, script job.Content) bool {
+	i := m.index(id)
+	legal := i >= 0 && m.building[i].expanded.IsZero()
+	if legal {
+		m.building[i].expanded = script
+	}
+	return legal
+}
+
 func (m *model) decide(id uuid.UUID, result job.Result) bool {
 	i := m.index(id)
 	legal := i >= 0 && m.building[i].decided == ""
@@ -409,8 +419,8 @@ func (m *model) describe(now time.Time) string {
 		}
 	}
 	for _, r := range slices.SortedFunc(slices.Values(m.building), func(a, b modelBuild) int { return cmp.Compare(a.uuid.String(), b.uuid.String()) }) {
-		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q decided %q\n",
-			r.uuid, r.run.id, words(r.run.job), r.run.platform, r.run.tries, r.workerID, r.decided)
+		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q expanded %v decided %q\n",
+			r.uuid, r.run.id, words(r.run.job), r.run.platform, r.run.tries, r.workerID, r.expanded, r.decided)
 	}
 	for _, id := range m.outbox {
 		fmt.Fprintf(&b, "outbox %v\n", id)
@@ -441,8 +451,8 @@ func describe(s *schedule.State, now time.Time) string {
 		if r.Decided != nil {
 			decided = r.Decided.String()
 		}
-		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q decided %q\n",
-			r.UUID, r.Run.ID, words(r.Run.Job), r.Run.Platform, r.Try-1, r.WorkerID, decided)
+		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q expanded %v decided %q\n",
+			r.UUID, r.Run.ID, words(r.Run.Job), r.Run.Platform, r.Try-1, r.WorkerID, r.Expanded, decided)
 	}
 	for id := range s.Outbox() {
 		fmt.Fprintf(&b, "outbox %v\n", id)

@@ -114,6 +114,7 @@ var operations = []struct {
 	{"undrop", 2, (*walker).undrop},
 	{"time passes", 12, (*walker).timePasses},
 	{"hand out", 20, (*walker).handOut},
+	{"expand", 3, (*walker).expand},
 	{"decide", 3, (*walker).decide},
 	{"finish", 18, (*walker).finish},
 	{"cancel", 2, (*walker).cancel},
@@ -326,6 +327,12 @@ func (w *walker) build() (id uuid.UUID) {
 		id = w.uuids[max(0, len(w.uuids)-1-w.IntN(6))]
 	}
 	return id
+}
+
+func (w *walker) expand() bool {
+	id, script := w.build(), job.ContentOf([]byte{byte(w.IntN(3))})
+	e, err := w.state.Expand(id, script)
+	return w.change(w.model.expand(id, script), e, err)
 }
 
 func (w *walker) decide() bool {

@@ -109,7 +109,8 @@ func (s *State) share(run *job.Run) *job.Run {
 //
 //	[14] { uuid Uuid, run Run, try INTEGER, worker UTF8String, started Instant,
 //	       workerID UTF8String, decided SEQUENCE OF Decision (SIZE (0|1)),
-//	       wish SEQUENCE OF Result (SIZE (0|1)) }
+//	       wish SEQUENCE OF Result (SIZE (0|1)),
+//	       expanded SEQUENCE OF Content (SIZE (0|1)) }
 //	Decision ::= SEQUENCE { result Result, at Instant }
 type RestoredBuilding struct{ Building *Building }
 
@@ -135,6 +136,11 @@ func (e RestoredBuilding) encode(w *der.Writer) {
 			job.EncodeResult(w, *wish)
 		}
 	})
+	w.Sequence(func() {
+		if !e.Building.Expanded.IsZero() {
+			job.EncodeContent(w, e.Building.Expanded)
+		}
+	})
 }
 
 func decodeRestoredBuilding(r *der.Reader) Event {
@@ -158,6 +164,12 @@ func decodeRestoredBuilding(r *der.Reader) Event {
 		if in := r.Enter(der.Sequence); in.More() {
 			wish := job.DecodeResult(&in)
 			b.Wish = &wish
+			in.Done()
+		}
+	}
+	if r.More() {
+		if in := r.Enter(der.Sequence); in.More() {
+			b.Expanded = job.DecodeContent(&in)
 			in.Done()
 		}
 	}

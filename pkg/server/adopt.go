@@ -62,7 +62,7 @@ func (s *Server) recordLost(b *schedule.Building) (job.Build, error) {
 	}
 	record := job.Build{
 		UUID: b.UUID, Run: b.Run.ID, Try: b.Try, Job: b.Run.Job.Name, Platform: b.Run.Platform,
-		Script: b.Run.Job.Script, Worker: b.Worker, Started: b.Started, Finished: time.Now().UTC(),
+		Script: b.Script(), Worker: b.Worker, Started: b.Started, Finished: time.Now().UTC(),
 		Result: job.Failure(job.WorkerLost, "worker lost: the server was restarted while the build ran"),
 		Notes:  []string{unseen},
 	}

@@ -50,29 +50,57 @@ func (b *build) begin() error {
 	return nil
 }
 
-// script makes the text that a run executes.
-func (s *Server) script(run *job.Run) ([]byte, job.Content, error) {
-	if run.Job.Template == "" {
-		in, err := s.store.OpenChecked(run.Job.Script)
+// prepare makes the text that the build executes. What a template became is durable
+// then: a server that starts while the build runs could not make it again.
+func (b *build) prepare(ctx context.Context) ([]byte, error) {
+	b.script = b.Run.Job.Script
+	if b.Run.Job.Template == "" {
+		in, err := b.store.OpenChecked(b.script)
 		if err != nil {
-			return nil, job.Content{}, fmt.Errorf("opening the script: %w", err)
+			return nil, fmt.Errorf("opening the script: %w", err)
 		}
 		defer in.Close()
 		text, err := io.ReadAll(in)
 		if err != nil {
-			return nil, job.Content{}, fmt.Errorf("reading the script: %w", err)
+			return nil, fmt.Errorf("reading the script: %w", err)
 		}
-		return text, run.Job.Script, nil
+		return text, nil
 	}
-	text, err := s.expand(run.Job, run.Platform)
+	text, err := b.expand(b.Run.Job, b.Run.Platform)
 	if err != nil {
-		return nil, job.Content{}, err
+		return nil, err
 	}
-	content, err := s.store.Put(bytes.NewReader(text))
+	script, err := b.store.Put(bytes.NewReader(text))
 	if err != nil {
-		return nil, job.Content{}, fmt.Errorf("keeping the script: %w", err)
+		return nil, unkept{err}
 	}
-	return text, content, nil
+	err = b.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
+		e, err := st.Expand(b.UUID, script)
+		return []schedule.Event{e}, err
+	})
+	if err != nil {
+		return nil, unkept{err}
+	}
+	b.script = script
+	return text, nil
+}
+
+// unkept marks that the server, not the job, is why there is no script.
+type unkept struct{ error }
+
+func (u unkept) Unwrap() error { return u.error }
+
+// unprepared is the end of a build without a script.
+func unprepared(err error) job.Result {
+	if errors.As(err, &unkept{}) {
+		return job.Failure(job.ServerSide, "the server could not keep the script: %v", err)
+	}
+	return job.Failure(job.Setup, "%v", err)
+}
+
+// halted reports whether err says that the server ends. The next one goes on.
+func halted(ctx context.Context, err error) bool {
+	return err != nil && (ctx.Err() != nil || errors.Is(err, errStopped))
 }
 
 // end makes the build's end durable: first the record and all that it names, then

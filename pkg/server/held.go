@@ -53,7 +53,7 @@ func (s *Server) resumeBuild(b *schedule.Building) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.draft, h.console, h.script = draft, draft.Console(), b.Run.Job.Script
+	h.draft, h.console, h.script = draft, draft.Console(), b.Script()
 	h.next = h.console.Lines()
 	close(h.begun)
 	h.setAway(time.Now())
@@ -130,7 +130,10 @@ func (h *held) condemn(cause error) {
 // conduct does the build up to its durable end, or to that of the server.
 func (h *held) conduct(ctx context.Context) {
 	if h.draft == nil {
-		if step := h.handOut(); step.End != nil {
+		switch step, ok := h.handOut(ctx); {
+		case !ok:
+			return // nobody has heard of it: the next server hands the run out again
+		case step.End != nil:
 			h.finish(ctx, step)
 			return
 		}
@@ -170,10 +173,14 @@ func (h *held) conduct(ctx context.Context) {
 }
 
 // handOut sends the build to the worker and makes its place in the store: the
-// worker gets ready meanwhile. The step is the end of a build that could not begin.
-func (h *held) handOut() life.Step {
-	text, script, noScript := h.Server.script(h.Run)
-	h.script = script
+// worker gets ready meanwhile. The step is the end of a build that could not begin;
+// ok is false when the server ends.
+func (h *held) handOut(ctx context.Context) (step life.Step, ok bool) {
+	text, noScript := h.prepare(ctx)
+	if halted(ctx, noScript) {
+		close(h.begun)
+		return step, false
+	}
 	unsent := errors.New("its connection ended before it was handed the build")
 	h.mu.Lock()
 	l := h.link
@@ -187,16 +194,16 @@ func (h *held) handOut() life.Step {
 	case err != nil:
 		result = job.Failure(job.ServerSide, "the server could not begin the build: %v", err)
 	case noScript != nil:
-		result = job.Failure(job.Setup, "%v", noScript)
+		result = unprepared(noScript)
 	case unsent != nil:
 		h.neverHeard()
 		result = life.Lost(unsent)
-		return life.Step{End: &result, Uncounted: true}
+		return life.Step{End: &result, Uncounted: true}, true
 	default:
 		h.log.Info().Msg("build handed out")
-		return life.Step{}
+		return step, true
 	}
-	return life.Step{End: &result}
+	return life.Step{End: &result}, true
 }
 
 // begin is build.begin for one that others know of already.

@@ -40,8 +40,11 @@ type tied struct {
 // not bring, err says that the connection can not be used any more. The worker
 // hears of the build first: it gets ready while its place in the store is made.
 func (b *tied) conduct(ctx context.Context, gone error) (job.Result, error) {
-	text, script, noScript := b.Server.script(b.Run)
-	b.script = script
+	text, noScript := b.prepare(ctx)
+	if halted(ctx, noScript) {
+		close(b.begun)
+		return job.Result{}, noScript
+	}
 	if noScript == nil && gone == nil {
 		b.sent = true
 		gone = b.send(text)
@@ -51,7 +54,7 @@ func (b *tied) conduct(ctx context.Context, gone error) (job.Result, error) {
 	}
 	switch {
 	case noScript != nil:
-		return job.Failure(job.Setup, "%v", noScript), gone
+		return unprepared(noScript), gone
 	case gone != nil:
 		b.unheard = !b.sent
 		return b.lost(gone), gone
