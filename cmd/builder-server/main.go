@@ -73,7 +73,7 @@ that you trust.`,
 	f.StringVar(&o.localPlatform, "local-platform", "local", "`platform` of the local workers")
 	f.DurationVar(&o.timeout, "timeout", server.DefaultTimeout, "how `long` a build may run whose job sets no limit")
 	f.DurationVar(&o.workerGrace, "worker-grace", server.DefaultWorkerGrace, "how `long` a worker may be away before its builds are lost; anew after each start")
-	f.DurationVar(&o.collectTimeout, "collect-timeout", server.DefaultCollectTimeout, "how `long` the artifacts of a cancelled build may take")
+	f.DurationVar(&o.collectTimeout, "collect-timeout", server.DefaultCollectTimeout, "how `long` the artifacts of a cancelled build may take, and those of others may make no progress")
 	f.DurationVar(&o.keepAlive, "keepalive", server.DefaultHeartbeat, "`interval` of signs of life; a peer that is silent three times as long is given up")
 	cmd.AddCommand(exportState(&o), verify(&o))
 	return cmd

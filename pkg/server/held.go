@@ -32,6 +32,7 @@ type held struct {
 	done      *wire.Done  // as it came last, until it is offered
 	said      *job.Result // as the worker says on this connection
 	offered   bool        // the store knows the artifacts
+	arrived   time.Time   // the last octet that was lacking, or the offer
 	delivery  *delivery   // the connection over which contents come, nil if none does
 	next      int64       // number of the next line
 	over      bool        // nothing may be added any more
@@ -312,7 +313,7 @@ func (h *held) offer() {
 	}
 	lacking := len(h.draft.Lacking()) > 0
 	h.mu.Lock()
-	h.offered, h.notes = true, done.Notes
+	h.offered, h.arrived, h.notes = true, time.Now(), done.Notes
 	if h.decided.IsZero() {
 		h.result = done.Result
 	}
@@ -352,7 +353,7 @@ func (h *held) look() life.Build {
 	return life.Build{
 		Started: h.Started, Connected: h.link != nil, Away: h.awaySince(), Unheard: h.unheard, Condemned: h.condemned,
 		Wish: wish, Told: h.stopped, Offered: h.offered, Lacking: len(h.draft.Lacking()) > 0,
-		Result: h.result, Decided: h.decided,
+		Result: h.result, Arrived: h.arrived, Decided: h.decided,
 	}
 }
 

@@ -53,7 +53,8 @@ type Config struct {
 	// builds are lost; 0 means DefaultWorkerGrace.
 	WorkerGrace time.Duration
 	// CollectTimeout is how long the artifacts of a build may take whose result was
-	// decided here; 0 means DefaultCollectTimeout.
+	// decided here, and how long nothing may come of those of others; 0 means
+	// DefaultCollectTimeout.
 	CollectTimeout time.Duration
 	// Heartbeat is how often peers of ours tell that they are there; three times as
 	// long they may be silent. 0 means DefaultHeartbeat.
