@@ -114,7 +114,7 @@ func (b *build) end(ctx context.Context, result job.Result, uncounted bool) erro
 		return b.owner.change(ctx, func(st *schedule.State, now time.Time) ([]schedule.Event, error) {
 			e, err := st.Finish(now, schedule.End{
 				UUID: b.UUID, Result: record.Result, Upload: b.outbox != nil && uploadable(record.Result), Uncounted: uncounted,
-				Final: record.Result.Cause == job.Cancelled,
+				Final: result.Cause == job.Cancelled, // also one that could not be kept
 			}, b.Backoff)
 			again = e.Again
 			return []schedule.Event{e}, err

@@ -19,6 +19,7 @@ import (
 type held struct {
 	*build
 	worker string // its identity
+	left   bool   // by the last server
 
 	mu        sync.Mutex
 	link      *link       // the worker's connection, nil while it is away
@@ -48,15 +49,9 @@ func (s *Server) hold(ctx context.Context, b *schedule.Building, l *link) {
 
 // resumeBuild goes on with a build after a restart of the server. Its worker is
 // away, and has all the patience that one gets from now on.
-func (s *Server) resumeBuild(b *schedule.Building) (*held, error) {
-	h := &held{build: s.newBuild(b), worker: b.WorkerID, news: make(chan struct{}, 1), settled: make(chan struct{})}
-	draft, err := s.store.Resume(b.Run.Job.Name, b.UUID)
-	if err != nil {
-		return nil, err
-	}
-	h.draft, h.console, h.script = draft, draft.Console(), b.Script()
-	h.next = h.console.Lines()
-	close(h.begun)
+func (s *Server) resumeBuild(b *schedule.Building) *held {
+	h := &held{build: s.newBuild(b), worker: b.WorkerID, left: true, news: make(chan struct{}, 1), settled: make(chan struct{})}
+	h.script = b.Script()
 	h.setAway(time.Now())
 	if b.Wish != nil {
 		h.cancel(*b.Wish)
@@ -64,7 +59,22 @@ func (s *Server) resumeBuild(b *schedule.Building) (*held, error) {
 	if b.Decided != nil {
 		h.decided, h.result = b.DecidedAt, *b.Decided
 	}
-	return h, nil
+	return h
+}
+
+// reopen goes on with what the last server left of the build. Its worker waits for
+// that; with a full disk, until there is room. It is false when the server ends.
+func (h *held) reopen(ctx context.Context) bool {
+	defer close(h.begun)
+	return h.retry(ctx, "going on with a build that was left running", func() error {
+		draft, err := h.store.Resume(h.Run.Job.Name, h.UUID)
+		if err != nil {
+			return err
+		}
+		h.draft, h.console = draft, draft.Console()
+		h.next = h.console.Lines()
+		return nil
+	}) == nil
 }
 
 // wake makes the conductor look again.
@@ -130,7 +140,11 @@ func (h *held) condemn(cause error) {
 
 // conduct does the build up to its durable end, or to that of the server.
 func (h *held) conduct(ctx context.Context) {
-	if h.draft == nil {
+	if h.left {
+		if !h.reopen(ctx) {
+			return
+		}
+	} else {
 		switch step, ok := h.handOut(ctx); {
 		case !ok:
 			return // nobody has heard of it: the next server hands the run out again

@@ -93,7 +93,8 @@ type Server struct {
 	templates template.Dir
 	building  *buildings
 	crew      *crew
-	resumed   []*held        // builds that were left running, until Serve
+	resumed   []*held        // builds that were left running and go on, until Serve
+	orphans   []*orphan      // those that do not, and whose end the disk refused, until Serve
 	outbox    *upload.Outbox // nil without Upload
 	budget    *wire.Budget
 	crowd     crowd
@@ -186,9 +187,6 @@ func (s *Server) open() error {
 // Close releases what Open took. Serve must have returned.
 func (s *Server) Close() error {
 	var errs []error
-	for _, h := range s.resumed { // it was not served
-		h.suspend()
-	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
@@ -212,7 +210,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	for _, h := range s.resumed {
 		s.crew.begin(ctx, h)
 	}
-	s.resumed = nil
+	for _, o := range s.orphans {
+		s.crew.conducting.Go(func() { o.endLater(ctx) })
+	}
+	s.resumed, s.orphans = nil, nil
 	group.Go(func() error { return s.owner.run(ctx) })
 	group.Go(func() error { return s.accept(ctx, l) })
 	if s.outbox != nil {

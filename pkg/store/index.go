@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,20 +42,27 @@ type index struct {
 	closed  bool
 }
 
+// inMemory is the name of an index that is in no file.
+const inMemory = ":memory:"
+
 func openIndex(name string, log zerolog.Logger) (*index, error) {
-	// On a file system that is not the operating system's, which tests use, the
-	// directory is not there.
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return nil, fmt.Errorf("opening index: %w", err)
-	}
 	// With a write-ahead log a power cut loses transactions, which the next
 	// start makes up for, but damages nothing, and commits need no sync.
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: name}).EscapedPath()+
-		"?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(10000)")
+	source := "file:" + (&url.URL{Path: name}).EscapedPath() +
+		"?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(10000)"
+	connections := 4
+	if name == inMemory {
+		source, connections = name+"?_pragma=temp_store(MEMORY)", 1 // each would have a database of its own
+	} else if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		// On a file system that is not the operating system's, which tests use, the
+		// directory is not there.
+		return nil, fmt.Errorf("opening index: %w", err)
+	}
+	db, err := sql.Open("sqlite", source)
 	if err != nil {
 		return nil, fmt.Errorf("opening index %s: %w", name, err)
 	}
-	db.SetMaxOpenConns(4)
+	db.SetMaxOpenConns(connections)
 	if err := prepare(db); err != nil {
 		return nil, fmt.Errorf("opening index %s: %w", name, errors.Join(err, db.Close()))
 	}
@@ -97,15 +105,19 @@ func isUnusable(err error) bool {
 	if errors.Is(err, errVersion) || errors.Is(err, ErrDamaged) {
 		return true
 	}
+	// The last is what a schema that is not ours gives.
+	return hasCode(err, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+}
+
+// isRefused reports whether err says that the disk is the reason.
+func isRefused(err error) bool {
+	return hasCode(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+}
+
+// hasCode reports whether err is SQLite's, and one of these.
+func hasCode(err error, codes ...int) bool {
 	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR:
-		return true // the last is what a schema that is not ours gives
-	}
-	return false
+	return errors.As(err, &e) && slices.Contains(codes, e.Code()&0xff)
 }
 
 // add adds a row, soon.

@@ -32,7 +32,8 @@
 //
 // The index is rebuilt from the records when it is missing, damaged or of another
 // version, and brought up to date at each start by comparing names only. It may
-// be deleted while the server is stopped.
+// be deleted while the server is stopped. Where the disk does not take it, since it
+// is full, say, it is made in memory, and is in its file again after a later start.
 package store
 
 import (
@@ -128,25 +129,28 @@ func (s *Store) clearTemporaries(unfinished func(uuid.UUID) bool) error {
 }
 
 // openIndex opens the index and brings it up to date. One that turns out to be
-// unusable is replaced: everything in it comes from the builds.
+// unusable is replaced: everything in it comes from the builds. A server that can
+// not write it has the more reason to show what there is.
 func (s *Store) openIndex(unfinished func(uuid.UUID) bool) error {
 	name := s.indexFile()
-	var err error
-	if s.index, err = openIndex(name, s.log); err == nil {
-		if err = s.update(unfinished); err == nil {
-			return nil
+	err := s.tryIndex(name, unfinished)
+	if isUnusable(err) {
+		s.log.Warn().Err(err).Msg("index is unusable, rebuilding it from the builds")
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if err := os.RemoveAll(name + suffix); err != nil {
+				return fmt.Errorf("removing unusable index: %w", err)
+			}
 		}
-		s.index.close() //nolint:errcheck // the first error is the one to report
+		err = s.tryIndex(name, unfinished)
 	}
-	if !isUnusable(err) {
-		return err
+	if isRefused(err) {
+		s.log.Error().Err(err).Msg("the disk does not take the index: it is made in memory, until the next start")
+		err = s.tryIndex(inMemory, unfinished)
 	}
-	s.log.Warn().Err(err).Msg("index is unusable, rebuilding it from the builds")
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.RemoveAll(name + suffix); err != nil {
-			return fmt.Errorf("removing unusable index: %w", err)
-		}
-	}
+	return err
+}
+
+func (s *Store) tryIndex(name string, unfinished func(uuid.UUID) bool) (err error) {
 	if s.index, err = openIndex(name, s.log); err != nil {
 		return err
 	}
