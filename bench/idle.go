@@ -84,7 +84,8 @@ func idleWorker(ctx context.Context, address string, ready chan<- error, builds 
 		return err
 	}
 	defer conn.Close()
-	conn.KeepAlive(15*time.Second, 45*time.Second)
+	const beat = 15 * time.Second
+	conn.KeepAlive(beat, wire.Patience*beat)
 	if err = conn.Send(wire.Holding{}); err == nil {
 		_, err = conn.Receive(ctx, wire.KindResume)
 	}

@@ -106,7 +106,7 @@ func (c *Client) connect(ctx context.Context) error {
 		c.dialer.KnownOwn = true
 	}
 	if remote.Can(wire.CapAlive) {
-		conn.KeepAlive(c.beat, 3*c.beat)
+		conn.KeepAlive(c.beat, wire.Patience*c.beat)
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 	})
 	if err == nil {
 		if peer.Can(wire.CapAlive) {
-			conn.KeepAlive(s.Heartbeat, 3*s.Heartbeat)
+			conn.KeepAlive(s.Heartbeat, wire.Patience*s.Heartbeat)
 		}
 		if peer.Role == wire.Worker {
 			err = s.serveWorker(ctx, conn, peer, began, nc)

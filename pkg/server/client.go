@@ -310,7 +310,7 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 	if m.Reason != "" {
 		result.Text += ": " + shorten(m.Reason)
 	}
-	known, dequeued := false, false
+	known, dequeued, stopped := false, false, false
 	var found []*live
 	err := c.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
 		known = st.Entry(m.What) != nil
@@ -328,6 +328,7 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 			// Here, in the owner's turn: the end of a build that is decided later
 			// knows that its run must not be tried again.
 			l.cancel(result)
+			stopped = true
 			if wish, first, err := st.Wish(l.UUID, result); err == nil && first {
 				events = append(events, wish)
 			}
@@ -337,7 +338,10 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 		}
 		return events, nil
 	})
-	if err != nil {
+	switch {
+	case err != nil && stopped:
+		return fmt.Errorf("builds that run are stopped, but a server that starts before they have ended would not know: %w", err)
+	case err != nil:
 		return err
 	}
 	c.building.touch()

@@ -100,6 +100,27 @@ func TestFullWhileEnding(t *testing.T) {
 	w.receive(wire.KindStored)
 }
 
+// TestFullCancel: a cancel that can not be kept stops the build all the same, and
+// who asked is told both.
+func TestFullCancel(t *testing.T) {
+	files := newFaulty()
+	r := start(t, func(c *server.Config) { c.Files = files })
+	p, id := r.handedOut()
+	files.set(failing(syscall.ENOSPC, "journal", "write"))
+	err := r.client().Cancel(t.Context(), "one", "")
+	if err == nil || !strings.Contains(err.Error(), "are stopped") || !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		t.Errorf("cancelling: %v", err)
+	}
+	stop := p.receive(wire.KindStop).(wire.Stop)
+	files.set(nil)
+	p.send(wire.Done{UUID: id, Result: stop.Result})
+	stored(t, p, id)
+	if build := r.ended("one", 1)[0]; build.Result.Cause != job.Cancelled {
+		t.Errorf("result %v", build.Result)
+	}
+	r.idle("one")
+}
+
 // TestFullStore: what a build brings can not be kept. It ends as the server's
 // failure, is tried again, and goes well when there is space again.
 func TestFullStore(t *testing.T) {

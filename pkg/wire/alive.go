@@ -14,6 +14,10 @@ import (
 // it hangs, or the network between has gone.
 var ErrSilent = errors.New("the peer is silent")
 
+// Patience is how many heartbeats a peer may leave out before it is given up. Each
+// side knows its own interval only, so both must be set alike, or nearly.
+const Patience = 3
+
 // KeepAlive makes the connection tell the peer every so often that it is there,
 // and makes Receive fail with ErrSilent when nothing came for patience, not one
 // octet of anything. Both peers do it, having agreed by CapAlive. It is called

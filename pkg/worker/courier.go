@@ -103,7 +103,7 @@ func (c *courier) contents(ctx context.Context) error {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if remote.Can(wire.CapAlive) {
-		conn.KeepAlive(c.KeepAlive, patience*c.KeepAlive)
+		conn.KeepAlive(c.KeepAlive, wire.Patience*c.KeepAlive)
 	}
 	if err := conn.Send(wire.Deliver{UUID: c.build.id}); err != nil {
 		return err

@@ -34,7 +34,7 @@ func (w *holder) newLink(over context.Context, conn *wire.Conn, remote wire.Remo
 	l := &link{holder: w, conn: conn, over: over, couriers: map[uuid.UUID]*courier{}}
 	l.alive, l.lose = context.WithCancelCause(over)
 	if remote.Can(wire.CapAlive) {
-		conn.KeepAlive(w.KeepAlive, patience*w.KeepAlive)
+		conn.KeepAlive(w.KeepAlive, wire.Patience*w.KeepAlive)
 	}
 	return l
 }

@@ -58,9 +58,6 @@ const (
 	defaultMaxDelay  = time.Minute
 	defaultKeepAlive = 15 * time.Second
 	defaultFarewell  = time.Minute
-	// patience is how many beats of a peer may be missing before it is taken for
-	// gone.
-	patience = 3
 	// lastDial is how long a worker that ends may take to greet the server.
 	lastDial = 5 * time.Second
 	// maxLater is the longest pause that a server may ask for.
