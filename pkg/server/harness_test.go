@@ -197,7 +197,7 @@ func (r *running) client() *client.Client {
 }
 
 func (r *running) newClient() *client.Client {
-	c := client.New(r.address, client.Options{Protocol: wire.OwnVersion})
+	c := client.New(r.address, client.Options{Protocol: wire.OwnVersion, KeepAlive: r.config.Heartbeat})
 	r.t.Cleanup(func() { c.Close() })
 	return c
 }
