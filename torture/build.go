@@ -70,7 +70,7 @@ func (r *round) unexplained(b ended, o order) string {
 func (r *round) wronglyLost(b ended) string {
 	const unheard = "it never received the build"
 	begun := exists(filepath.Join(r.dir, "ledger", b.UUID.String()))
-	if strings.Contains(b.Result.Text, unheard) && begun && r.done["double"] == 0 {
+	if strings.Contains(b.Result.Text, unheard) && begun {
 		return "its script had begun"
 	}
 	for _, known := range []string{"did not come back within", unheard, "broken pipe", "connection reset", "closed network connection", "i/o timeout"} {

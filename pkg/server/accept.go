@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"builder/pkg/wire"
+
+	"github.com/google/uuid"
 )
 
 // acceptPause is how long accepting rests after an error, so that a process out
@@ -101,6 +103,7 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 			wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapLimits,
 			wire.CapResume, wire.CapAlive,
 		},
+		Nonce: nonce(),
 	})
 	if err == nil {
 		if peer.Can(wire.CapAlive) {
@@ -123,6 +126,12 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 			part(nc)
 		}
 	}
+}
+
+// nonce is one that no connection has had.
+func nonce() []byte {
+	id := uuid.New()
+	return id[:]
 }
 
 func isSilence(err error) bool {

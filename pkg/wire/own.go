@@ -34,6 +34,8 @@ type (
 		Version      int64
 		Program      string // the server's version, for people
 		Capabilities []string
+		// Nonce is drawn anew for each connection; empty for one that is never checked.
+		Nonce []byte
 	}
 	// Introduce is the peer's next message.
 	Introduce struct {
@@ -41,6 +43,8 @@ type (
 		ID           string // a worker's identity, kept in its directory; empty for clients
 		Program      string
 		Capabilities []string
+		// Nonce is that of the Welcome; empty from programs that know none.
+		Nonce []byte
 	}
 	// Define schedules a job, or with Update replaces its definition and plan. A
 	// job of a script carries it here; Job.Script is not sent.

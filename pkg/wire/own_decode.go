@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"time"
@@ -15,9 +16,11 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	in := r.Enter(der.Sequence)
 	switch kind {
 	case KindWelcome:
-		return Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities)}
+		return Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities), Nonce: decodeNonce(&in)}
 	case KindIntroduce:
-		return Introduce{Name: in.Text(), ID: in.Text(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities)}
+		return Introduce{
+			Name: in.Text(), ID: in.Text(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities), Nonce: decodeNonce(&in),
+		}
 	case KindDefine:
 		return Define{Job: job.DecodeJob(&in), Script: in.Octets(), Plan: job.DecodePlan(&in), Update: in.Bool()}
 	case KindAccepted:
@@ -166,3 +169,20 @@ func decodeTexts(r *der.Reader, most int) []string {
 	}
 	return texts
 }
+
+func decodeNonce(r *der.Reader) []byte {
+	if !r.More() {
+		return nil // it is of a program that knows none
+	}
+	nonce := r.Octets()
+	if r.Err() == nil && len(nonce) > maxNonce {
+		r.Fail(fmt.Errorf("a nonce of %d octets", len(nonce)))
+	}
+	if len(nonce) == 0 {
+		return nil
+	}
+	return bytes.Clone(nonce)
+}
+
+// maxNonce is how long a nonce may be.
+const maxNonce = 64

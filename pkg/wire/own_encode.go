@@ -12,6 +12,7 @@ func (m Welcome) encode(w *der.Writer) {
 		w.Int(clampInt(m.Version))
 		w.Text(m.Program)
 		encodeTexts(w, m.Capabilities)
+		w.Octets(m.Nonce)
 	})
 }
 
@@ -21,6 +22,7 @@ func (m Introduce) encode(w *der.Writer) {
 		w.Text(m.ID)
 		w.Text(m.Program)
 		encodeTexts(w, m.Capabilities)
+		w.Octets(m.Nonce)
 	})
 }
 
