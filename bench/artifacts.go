@@ -81,33 +81,26 @@ func writeFiles(dir string, files int, size int64) error {
 func deliver(ctx context.Context, b *bench, dir, name string, size int64) (_ []figure, err error) {
 	data := filepath.Join(b.dir, "data")
 	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
-	s, err := b.startServer(ctx)
+	s, err := b.startFleet(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	workers, err := b.startWorkers(ctx, s, 1)
-	if err != nil {
-		return nil, err
-	}
-	defer workers.stop()
-	c := s.client()
-	defer c.Close() //nolint:errcheck // nothing is lost
 	// Links, not copies: what the script does is not measured.
 	script := fmt.Sprintf("#!/bin/sh\ncp -rl %s files\necho ready\n", dir)
-	_, err = c.Schedule(ctx, job.Job{Name: "files", Platform: "bench"}, []byte(script), job.Plan{Period: job.Never}, false)
+	_, err = s.asking.Schedule(ctx, job.Job{Name: "files", Platform: "bench"}, []byte(script), job.Plan{Period: job.Never}, false)
 	if err != nil {
 		return nil, err
 	}
-	first, err := afterReady(ctx, c, wire.Watch{What: "files"})
+	first, err := afterReady(ctx, s.asking, wire.Watch{What: "files"})
 	if err != nil {
 		return nil, err
 	}
-	accepted, err := c.Execute(ctx, "files", "")
+	accepted, err := s.asking.Execute(ctx, "files", "")
 	if err != nil {
 		return nil, err
 	}
-	second, err := afterReady(ctx, c, wire.Watch{Run: accepted.Runs[0].ID, Job: "files"})
+	second, err := afterReady(ctx, s.asking, wire.Watch{Run: accepted.Runs[0].ID, Job: "files"})
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +108,7 @@ func deliver(ctx context.Context, b *bench, dir, name string, size int64) (_ []f
 	if err != nil {
 		return nil, err
 	}
-	workerPeak, err := memory(workers.pids()[0], "VmHWM")
+	workerPeak, err := memory(s.workers.pids()[0], "VmHWM")
 	if err != nil {
 		return nil, err
 	}
