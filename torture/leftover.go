@@ -58,6 +58,9 @@ func (r *round) checkRejected(builds map[uuid.UUID]ended) error {
 			case !known && r.unrecorded[entry.Name()] != "":
 			case !known:
 				r.find("%s: build %v was rejected (%s), and the server does not know it", w.name, id, shorten(string(reason)))
+			case !decided(b.Result) && r.done["fill a worker's disk"] > 0:
+				// An end that the full disk did not keep is told, and forgotten when the
+				// worker is restarted before it hears that the server has it.
 			case !decided(b.Result):
 				r.find("%s: build %v of %s was rejected (%s), but its end %q is a worker's", w.name, id, b.Job, shorten(string(reason)), b.Result)
 			}

@@ -120,7 +120,7 @@ func (n *narrow) carry() {
 			s.to.Close()
 			continue
 		}
-		s.to.Write(s.data) //nolint:errcheck // whoever reads there finds out
+		s.to.Write(s.data) // whoever reads there finds out
 		n.carried.Add(int64(len(s.data)))
 	}
 }
