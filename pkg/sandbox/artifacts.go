@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +27,7 @@ type Artifact struct {
 	// Mode holds the permission bits only.
 	Mode fs.FileMode
 
-	root *os.Root
+	out  *output
 	info fs.FileInfo
 }
 
@@ -37,38 +38,66 @@ type Note struct {
 }
 
 // Open opens the artifact for reading. It fails when the path now names another
-// file than the one that was listed. It may be called from several goroutines,
-// until Destroy.
+// file than the one that was listed, and when the worker may not read it. It may be
+// called from several goroutines, until Destroy; those that lie together are opened
+// fastest one after the other.
 func (a Artifact) Open() (*os.File, error) {
-	f, info, err := openRegular(a.root, a.Path)
+	f, err := a.out.open(a.Path)
 	if err != nil {
 		return nil, fmt.Errorf("opening artifact: %w", err)
 	}
-	if !os.SameFile(info, a.info) {
+	info, err := f.Stat()
+	if err == nil && !(info.Mode().IsRegular() && os.SameFile(info, a.info)) {
+		err = errReplaced
+	}
+	if err != nil {
 		shut(f)
-		return nil, fmt.Errorf("opening artifact %q: it was replaced by another file", a.Path)
+		return nil, fmt.Errorf("opening artifact: %w", err)
 	}
 	return f, nil
 }
 
-var errNotRegular = errors.New("not a regular file")
+var (
+	errNotRegular = errors.New("not a regular file")
+	errReplaced   = errors.New("it was replaced")
+)
 
-// openRegular opens a file that may have been replaced by anything meanwhile: it
-// does not wait for a writer of a FIFO.
-func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
-	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, err
+// output is the output directory of a build.
+type output struct {
+	root *os.Root
+
+	mu   sync.Mutex
+	path string   // of here, in root
+	here *os.Root // the directory in which a file was opened last
+}
+
+// open opens a file that may have been replaced by anything meanwhile: it does not
+// wait for a writer of a FIFO.
+func (o *output) open(name string) (*os.File, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if dir := path.Dir(name); o.here == nil || dir != o.path {
+		here, err := o.root.OpenRoot(dir)
+		if err != nil {
+			return nil, err
+		}
+		o.shutHere()
+		o.path, o.here = dir, here
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
+	return o.here.OpenFile(path.Base(name), os.O_RDONLY|unix.O_NONBLOCK, 0)
+}
+
+func (o *output) shutHere() {
+	if o.here != nil {
+		shut(o.here)
+		o.here = nil
 	}
-	if err != nil {
-		shut(f)
-		return nil, nil, err
-	}
-	return f, info, nil
+}
+
+// close closes the directories. No file is opened any more.
+func (o *output) close() {
+	o.shutHere()
+	shut(o.root)
 }
 
 // Artifacts implements [Place].
@@ -79,11 +108,11 @@ func (p *place) Artifacts(check func(name string) error) ([]Artifact, []Note, er
 	if p.empty {
 		return nil, nil, nil
 	}
-	root, err := p.openOutput()
+	out, err := p.openOutput()
 	if err != nil {
 		return nil, []Note{{Path: ".", Text: "unreadable output directory: " + reason(err)}}, nil
 	}
-	c := collector{root: root, check: check, pending: []string{"."}}
+	c := collector{out: out, check: check, pending: []string{"."}}
 	for len(c.pending) > 0 {
 		dir := c.pending[len(c.pending)-1]
 		c.pending = c.pending[:len(c.pending)-1]
@@ -98,7 +127,7 @@ func (p *place) Artifacts(check func(name string) error) ([]Artifact, []Note, er
 
 // openOutput opens the output directory, unless the build has replaced it: a
 // symbolic link could lead anywhere.
-func (p *place) openOutput() (*os.Root, error) {
+func (p *place) openOutput() (*output, error) {
 	if p.out != nil {
 		return p.out, nil
 	}
@@ -106,22 +135,22 @@ func (p *place) openOutput() (*os.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := os.OpenRoot(p.output())
+	root, err := os.OpenRoot(p.output())
 	if err != nil {
 		return nil, err
 	}
-	if opened, err := out.Stat("."); err != nil || !os.SameFile(info, opened) {
-		shut(out)
-		return nil, errors.New("it was replaced")
+	if opened, err := root.Stat("."); err != nil || !os.SameFile(info, opened) {
+		shut(root)
+		return nil, errReplaced
 	}
-	p.out = out
-	return out, nil
+	p.out = &output{root: root}
+	return p.out, nil
 }
 
 // collector walks the output directory, with a list in place of recursion since
 // a build may nest directories as deep as it likes.
 type collector struct {
-	root      *os.Root
+	out       *output
 	check     func(name string) error
 	pending   []string // directories
 	artifacts []Artifact
@@ -135,7 +164,7 @@ func (c *collector) note(name, text string) {
 // directory collects what is in one directory.
 func (c *collector) directory(dir string) error {
 	// Names are looked up in an opened directory: cheap however deep it is.
-	here, err := c.root.OpenRoot(dir)
+	here, err := c.out.root.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
@@ -147,12 +176,12 @@ func (c *collector) directory(dir string) error {
 	defer shut(f)
 	entries, err := f.ReadDir(-1)
 	for _, entry := range entries {
-		c.entry(here, path.Join(dir, entry.Name()), entry)
+		c.entry(path.Join(dir, entry.Name()), entry)
 	}
 	return err
 }
 
-func (c *collector) entry(here *os.Root, name string, entry fs.DirEntry) {
+func (c *collector) entry(name string, entry fs.DirEntry) {
 	if len(name) > maxArtifactPath {
 		c.note(name, fmt.Sprintf("path of %d octets: %d are allowed", len(name), maxArtifactPath))
 		return
@@ -171,14 +200,13 @@ func (c *collector) entry(here *os.Root, name string, entry fs.DirEntry) {
 			return
 		}
 	}
-	f, info, err := openRegular(here, entry.Name())
+	info, err := entry.Info() // in a root it was taken when the directory was read
 	if err != nil {
 		c.note(name, "unreadable file: "+reason(err))
 		return
 	}
-	shut(f)
 	c.artifacts = append(c.artifacts, Artifact{
-		Path: name, Size: info.Size(), Mode: info.Mode().Perm(), root: c.root, info: info,
+		Path: name, Size: info.Size(), Mode: info.Mode().Perm(), out: c.out, info: info,
 	})
 }
 

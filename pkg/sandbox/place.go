@@ -23,8 +23,8 @@ type place struct {
 	dir     string
 	spec    Spec
 	env     []string
-	out     *os.Root // opened by Artifacts, closed by Destroy
-	empty   bool     // Artifacts found the output directory empty, and removed it
+	out     *output // opened by Artifacts, closed by Destroy
+	empty   bool    // Artifacts found the output directory empty, and removed it
 	ran     bool
 }
 
@@ -172,7 +172,7 @@ func Remove(dir string) error { return remove(dir) }
 // Destroy implements [Place].
 func (p *place) Destroy() error {
 	if p.out != nil {
-		shut(p.out)
+		p.out.close()
 	}
 	if !removeBare(p) {
 		if err := remove(p.dir); err != nil {

@@ -73,12 +73,13 @@ func (b *build) offer(over context.Context, done *wire.Done, most int64) bool {
 			return false
 		}
 		if err != nil {
-			done.Notes = append(done.Notes, cutNote(a.Path)+": "+err.Error())
+			notes = append(notes, sandbox.Note{Path: a.Path, Text: err.Error()})
 			continue
 		}
 		b.artifacts[content] = a
 		done.Artifacts = append(done.Artifacts, job.Artifact{Path: a.Path, Mode: a.Mode, Content: content})
 	}
+	done.Notes = noteTexts(notes)
 	return true
 }
 
@@ -91,12 +92,22 @@ func contentOf(over context.Context, a sandbox.Artifact, sum hash.Hash, buffer [
 		return job.Content{}, err
 	}
 	defer f.Close()
-	defer context.AfterFunc(over, func() { f.Close() })()
 	sum.Reset()
-	n, err := io.CopyBuffer(sum, struct{ io.Reader }{f}, buffer) // of a file it would use a buffer of its own
-	content := job.Content{Size: n}
+	var content job.Content
+	for err == nil {
+		var n int
+		n, err = f.Read(buffer)
+		sum.Write(buffer[:n])
+		content.Size += int64(n)
+		if over.Err() != nil {
+			return job.Content{}, over.Err()
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return job.Content{}, err
+	}
 	sum.Sum(content.SHA256[:0])
-	return content, err
+	return content, nil
 }
 
 // reattach finds the artifacts of a build that an earlier process has collected.
