@@ -2,6 +2,7 @@ package store
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -95,9 +96,14 @@ func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) {
 	return f, nil
 }
 
+// contentFile joins names by hand, as there are ten thousands of them: filepath.Join
+// costs more than the file system does.
 func (s *Store) contentFile(c job.Content) string {
-	name := c.String()
-	return filepath.Join(s.contents(), name[:2], name)
+	return s.contentDir(c) + "/" + c.String()
+}
+
+func (s *Store) contentDir(c job.Content) string {
+	return s.contents + "/" + hex.EncodeToString(c.SHA256[:1])
 }
 
 // incoming is a content that has been received, but is not in its place yet.
@@ -123,7 +129,7 @@ func (s *Store) receive(r io.Reader) (*incoming, error) {
 			return &incoming{content: c}, nil
 		}
 	}
-	in := &incoming{name: filepath.Join(s.temporaries(), strconv.FormatUint(s.received.Add(1), 10))}
+	in := &incoming{name: filepath.Join(s.temporaries, strconv.FormatUint(s.received.Add(1), 10))}
 	var err error
 	if in.file, err = s.fsys.OpenFile(in.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
 		return nil, err
@@ -190,21 +196,25 @@ func (in *incoming) close() error {
 }
 
 // keep moves synced data to its place and adds the directories that have to be
-// synced: also when the content was there already, since whoever put it there
-// may not have come to that yet.
+// synced: also when the content was there already, unless its directory has been
+// synced since, as whoever put it there may not have come to that yet.
 func (s *Store) keep(in *incoming, pending pendingSyncs) error {
-	name := s.contentFile(in.content)
-	if err := s.dirs.make(filepath.Dir(name), pending); err != nil {
+	dir := s.contentDir(in.content)
+	if in.name == "" && s.dirs.settled(dir) {
+		return nil
+	}
+	if err := s.dirs.make(dir, pending); err != nil {
 		return err
 	}
 	if in.name != "" {
-		if err := s.fsys.Rename(in.name, name); err != nil {
+		s.dirs.moving(dir)
+		if err := s.fsys.Rename(in.name, s.contentFile(in.content)); err != nil {
 			return err
 		}
 		in.name = ""
 	}
-	pending.add(filepath.Dir(name))
-	pending.add(s.temporaries())
+	pending.add(dir)
+	pending.add(s.temporaries)
 	return nil
 }
 

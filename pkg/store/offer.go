@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 
 	"builder/pkg/job"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 )
 
 // maxMismatches is how often a content may come with another hash before it is
@@ -85,6 +87,7 @@ func (d *Draft) Offer(artifacts []job.Artifact) error {
 			o.contents = append(o.contents, o.delivery(d.store, d.place.id, a.Content))
 		}
 	}
+	o.look(d.store)
 	for c, p := range o.known {
 		if !seen[c] && !o.receives(p) {
 			p.discard(d.store)
@@ -124,13 +127,31 @@ func (o *offer) delivery(s *Store, id uuid.UUID, c job.Content) *delivery {
 		}
 		o.known[c] = p
 	}
-	if p.lacks() && !o.receives(p) && s.HasContent(c) {
-		// This is where retention has to be told that c is in use until the draft
-		// ends: the worker will not be asked for it.
-		p.discard(s)
-		p.here = &incoming{content: c}
-	}
 	return p
+}
+
+// lookChunk is how many contents are looked for at a time.
+const lookChunk = 500
+
+// look looks which contents the store has, all processors at once: there may be
+// many, and the end of the build waits for it.
+func (o *offer) look(s *Store) {
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for some := range slices.Chunk(o.contents, lookChunk) {
+		group.Go(func() error {
+			for _, p := range some {
+				if p.lacks() && !o.receives(p) && s.HasContent(p.content) {
+					// This is where retention has to be told that it is in use until
+					// the draft ends: the worker will not be asked for it.
+					p.discard(s)
+					p.here = &incoming{content: p.content}
+				}
+			}
+			return nil
+		})
+	}
+	group.Wait() //nolint:errcheck // there are none
 }
 
 // Lacking is what has to be delivered before Commit, each content once, in the

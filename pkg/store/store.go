@@ -63,11 +63,13 @@ var (
 
 // Store is an open data directory. All methods are safe for concurrent use.
 type Store struct {
-	fsys  disk.FS
-	root  string // of the reference's results
-	log   zerolog.Logger
-	dirs  *directories
-	index *index
+	fsys        disk.FS
+	root        string // of the reference's results
+	contents    string // directory, with one for each first octet of a hash
+	temporaries string // directory: contents on their way
+	log         zerolog.Logger
+	dirs        *directories
+	index       *index
 	// unrecorded are our builds that had no record when the Store was opened.
 	unrecorded []place
 	// received counts the files in tmp, for their names.
@@ -86,8 +88,11 @@ func Open(fsys disk.FS, dir string, unfinished func(uuid.UUID) bool, log zerolog
 	if unfinished == nil {
 		unfinished = func(uuid.UUID) bool { return false }
 	}
-	s := &Store{fsys: fsys, root: dir, log: log, dirs: newDirectories(fsys)}
-	for _, name := range []string{s.builds(), s.contents(), s.temporaries()} {
+	s := &Store{
+		fsys: fsys, root: dir, contents: filepath.Join(dir, "v1", "content"), temporaries: filepath.Join(dir, "v1", "tmp"),
+		log: log, dirs: newDirectories(fsys),
+	}
+	for _, name := range []string{s.builds(), s.contents, s.temporaries} {
 		if err := disk.MkdirAll(fsys, name, 0o755); err != nil {
 			return nil, fmt.Errorf("making the store in %s: %w", dir, err)
 		}
@@ -104,16 +109,14 @@ func Open(fsys disk.FS, dir string, unfinished func(uuid.UUID) bool, log zerolog
 // Close writes out the index and closes it. Closing again does nothing.
 func (s *Store) Close() error { return s.index.close() }
 
-func (s *Store) builds() string      { return filepath.Join(s.root, "v1", "builds") }
-func (s *Store) contents() string    { return filepath.Join(s.root, "v1", "content") }
-func (s *Store) temporaries() string { return filepath.Join(s.root, "v1", "tmp") }
-func (s *Store) indexFile() string   { return filepath.Join(s.root, "v1", "index.sqlite") }
+func (s *Store) builds() string    { return filepath.Join(s.root, "v1", "builds") }
+func (s *Store) indexFile() string { return filepath.Join(s.root, "v1", "index.sqlite") }
 
 // clearTemporaries removes what a process left that died while it received, but
 // what came for an unfinished build: that is gone on with. It need not be durable:
 // what comes back is removed at the next start.
 func (s *Store) clearTemporaries(unfinished func(uuid.UUID) bool) error {
-	leftovers, err := s.fsys.ReadDir(s.temporaries())
+	leftovers, err := s.fsys.ReadDir(s.temporaries)
 	if err != nil {
 		return fmt.Errorf("removing leftovers: %w", err)
 	}
@@ -121,7 +124,7 @@ func (s *Store) clearTemporaries(unfinished func(uuid.UUID) bool) error {
 		if id, ok := deliveryOf(entry.Name()); ok && unfinished(id) {
 			continue
 		}
-		if err := s.fsys.Remove(filepath.Join(s.temporaries(), entry.Name())); err != nil {
+		if err := s.fsys.Remove(filepath.Join(s.temporaries, entry.Name())); err != nil {
 			return fmt.Errorf("removing leftovers: %w", err)
 		}
 	}
