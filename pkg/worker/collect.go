@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"math"
 
 	"builder/pkg/job"
@@ -26,13 +25,15 @@ func (b *build) collect(ctx, over context.Context, done wire.Done, most int64) {
 		done.Result = stop.result // it may have come while the artifacts were hashed
 	}
 	done.Lines = b.spool.view().lines
-	if size := wire.Encode(done).Size(); size > wire.KindDone.Limit() {
+	encoded := wire.Encode(done)
+	if size := encoded.Size(); size > wire.KindDone.Limit() {
 		done.Result = job.Failure(job.TooLarge, "artifacts: a list of %d files is %d octets long, %d are allowed",
 			len(done.Artifacts), size, wire.KindDone.Limit())
 		done.Artifacts, b.artifacts = nil, nil
+		encoded = wire.Encode(done)
 	}
 	b.log.Info().Stringer("result", done.Result).Int("artifacts", len(done.Artifacts)).Dur("dur", done.Duration).Msg("build ended")
-	if err := b.spool.finish(done); err != nil {
+	if err := b.spool.finish(done, encoded.Data); err != nil {
 		b.log.Error().Err(err).Msg("keeping the end of the build: it is in memory only")
 	}
 }
@@ -65,6 +66,7 @@ func (b *build) offer(over context.Context, done *wire.Done, most int64) bool {
 		b.log.Error().Err(err).Msg("keeping how the script ended")
 	}
 	b.artifacts = make(map[job.Content]sandbox.Artifact, len(artifacts))
+	done.Artifacts = make([]job.Artifact, 0, len(artifacts))
 	buffer := make([]byte, hashBuffer)
 	sum := sha256.New()
 	for _, a := range artifacts {
@@ -87,27 +89,15 @@ const hashBuffer = 256 << 10
 
 // contentOf reads an artifact once.
 func contentOf(over context.Context, a sandbox.Artifact, sum hash.Hash, buffer []byte) (job.Content, error) {
-	f, err := a.Open()
-	if err != nil {
-		return job.Content{}, err
-	}
-	defer f.Close()
+	content := job.Content{}
 	sum.Reset()
-	var content job.Content
-	for err == nil {
-		var n int
-		n, err = f.Read(buffer)
-		sum.Write(buffer[:n])
-		content.Size += int64(n)
-		if over.Err() != nil {
-			return job.Content{}, over.Err()
-		}
-	}
-	if !errors.Is(err, io.EOF) {
-		return job.Content{}, err
-	}
+	err := a.Read(buffer, func(octets []byte) error {
+		sum.Write(octets)
+		content.Size += int64(len(octets))
+		return over.Err()
+	})
 	sum.Sum(content.SHA256[:0])
-	return content, nil
+	return content, err
 }
 
 // reattach finds the artifacts of a build that an earlier process has collected.
