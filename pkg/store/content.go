@@ -99,7 +99,8 @@ func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) {
 // contentFile joins names by hand, as there are ten thousands of them: filepath.Join
 // costs more than the file system does.
 func (s *Store) contentFile(c job.Content) string {
-	return s.contentDir(c) + "/" + c.String()
+	name := c.String()
+	return s.contents + "/" + name[:2] + "/" + name
 }
 
 func (s *Store) contentDir(c job.Content) string {

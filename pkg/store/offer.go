@@ -9,7 +9,6 @@ import (
 
 	"builder/pkg/job"
 
-	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -84,10 +83,15 @@ func (d *Draft) Offer(artifacts []job.Artifact) error {
 		o.artifacts = append(o.artifacts, a)
 		if !seen[a.Content] {
 			seen[a.Content] = true
-			o.contents = append(o.contents, o.delivery(d.store, d.place.id, a.Content))
+			o.contents = append(o.contents, o.delivery(a.Content))
 		}
 	}
 	o.look(d.store)
+	for _, p := range o.contents {
+		if p.lacks() && p.name == "" {
+			o.goOn(p, d.store.deliveryFile(d.place.id, p.content))
+		}
+	}
 	for c, p := range o.known {
 		if !seen[c] && !o.receives(p) {
 			p.discard(d.store)
@@ -114,20 +118,25 @@ func (o *offer) find(d *Draft) error {
 }
 
 // delivery returns the delivery of c, perhaps a new one.
-func (o *offer) delivery(s *Store, id uuid.UUID, c job.Content) *delivery {
+func (o *offer) delivery(c job.Content) *delivery {
 	p := o.known[c]
 	if p == nil {
-		p = &delivery{receiving: receiving{content: c, name: s.deliveryFile(id, c)}}
-		if size, ok := o.found[p.name]; ok {
-			delete(o.found, p.name)
-			p.exists = true
-			if size <= c.Size {
-				p.size, p.old = size, size > 0
-			}
-		}
+		p = &delivery{receiving: receiving{content: c}}
 		o.known[c] = p
 	}
 	return p
+}
+
+// goOn has p received in the file name, behind what an earlier draft left there.
+func (o *offer) goOn(p *delivery, name string) {
+	p.name = name
+	if size, ok := o.found[name]; ok {
+		delete(o.found, name)
+		p.exists = true
+		if size <= p.content.Size {
+			p.size, p.old = size, size > 0
+		}
+	}
 }
 
 // lookChunk is how many contents are looked for at a time.
