@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"builder/pkg/der"
@@ -298,9 +299,17 @@ func DecodeBuild(r *der.Reader) Build {
 	return b
 }
 
+// maxArtifactSize is what an artifact takes beside its path.
+const maxArtifactSize = 64
+
 // EncodeArtifacts writes SEQUENCE OF SEQUENCE { path UTF8String, mode INTEGER,
 // content Content }.
 func EncodeArtifacts(w *der.Writer, artifacts []Artifact) {
+	size := 0
+	for _, a := range artifacts {
+		size += len(a.Path) + maxArtifactSize
+	}
+	w.Data = slices.Grow(w.Data, size) // a long list is not copied again and again
 	w.Sequence(func() {
 		for _, a := range artifacts {
 			w.Sequence(func() {
@@ -312,10 +321,18 @@ func EncodeArtifacts(w *der.Writer, artifacts []Artifact) {
 	})
 }
 
+// maxCounted is for how many artifacts memory is taken before they are read: an
+// element of two octets, which is none, counts too.
+const maxCounted = 10_000
+
 // DecodeArtifacts is the inverse of EncodeArtifacts.
 func DecodeArtifacts(r *der.Reader) []Artifact {
+	in := r.Enter(der.Sequence)
 	var artifacts []Artifact
-	for in := r.Enter(der.Sequence); in.More(); {
+	if n := in.Count(); n > 0 {
+		artifacts = make([]Artifact, 0, min(n, maxCounted))
+	}
+	for in.More() {
 		a := in.Enter(der.Sequence)
 		artifacts = append(artifacts, Artifact{Path: a.Text(), Mode: decodeMode(&a), Content: DecodeContent(&a)})
 	}
