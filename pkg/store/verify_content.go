@@ -38,7 +38,7 @@ func (v *verifier) lookAtContents() error {
 
 // eachContent calls found for each content, and stray for what is none.
 func (v *verifier) eachContent(found func(file string, sum [sha256.Size]byte), stray func(file string)) error {
-	root := v.store.contents()
+	root := v.store.contents
 	prefixes, err := v.store.fsys.ReadDir(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
