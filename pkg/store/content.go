@@ -54,7 +54,11 @@ func (s *Store) OpenChecked(c job.Content) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &checked{ReadCloser: in, content: c, sum: sha256.New(), left: c.Size}, nil
+	return checkedAgainst(c, in), nil
+}
+
+func checkedAgainst(c job.Content, in io.ReadCloser) io.ReadCloser {
+	return &checked{ReadCloser: in, content: c, sum: sha256.New(), left: c.Size}
 }
 
 // checked holds what is read of a content to its hash.
@@ -77,7 +81,9 @@ func (c *checked) Read(p []byte) (int, error) {
 
 // OpenContent opens c for reading; the caller closes it. When it is missing the
 // error is an fs.ErrNotExist, when it has another size an [ErrDamaged].
-func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) {
+func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) { return s.openContent(c) }
+
+func (s *Store) openContent(c job.Content) (disk.File, error) {
 	f, err := s.fsys.OpenFile(s.contentFile(c), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("opening content %v: it is missing from the store: %w", c, fs.ErrNotExist)

@@ -3,7 +3,6 @@ package store
 import (
 	"fmt"
 	"io"
-	"io/fs"
 
 	"builder/pkg/console"
 	"builder/pkg/job"
@@ -141,32 +140,4 @@ func (s *Store) exportResult(p place) (int64, func(io.Writer) error, error) {
 		_, err = io.Copy(w, &exactly{r.in, size})
 		return err
 	}, nil
-}
-
-// OpenArtifact opens an artifact of a build for reading and returns its size;
-// the caller closes it. When the build has none of that path the error is an
-// fs.ErrNotExist, when there is no such build an [ErrNotFound].
-func (s *Store) OpenArtifact(id uuid.UUID, path string) (io.ReadCloser, int64, error) {
-	p, err := s.index.find(id)
-	if err != nil {
-		return nil, 0, err
-	}
-	if p.origin == theirs {
-		return s.openResultArtifact(p, path)
-	}
-	rec, err := s.readRecord(s.dir(p))
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, a := range rec.build.Artifacts {
-		if a.Path == path {
-			in, err := s.OpenChecked(a.Content)
-			return in, a.Size, err
-		}
-	}
-	return nil, 0, noArtifact(id, path)
-}
-
-func noArtifact(id uuid.UUID, path string) error {
-	return fmt.Errorf("build %v has no artifact %q: %w", id, path, fs.ErrNotExist)
 }

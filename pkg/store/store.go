@@ -41,6 +41,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"builder/pkg/disk"
@@ -72,6 +73,7 @@ type Store struct {
 	index       *index
 	// unrecorded are our builds that had no record when the Store was opened.
 	unrecorded []place
+	reading    sync.Mutex // of records, by those who read many
 	// received counts the files in tmp, for their names.
 	received atomic.Uint64
 }
