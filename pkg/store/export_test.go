@@ -18,8 +18,11 @@ func NewestQueries() map[string]string {
 	}
 }
 
-// PrefixQuery is the query behind Resolve.
-const PrefixQuery = prefixQuery
+// The queries behind Resolve and Find.
+const (
+	PrefixQuery = prefixQuery
+	HavingQuery = havingQuery
+)
 
 // Database is the index itself.
 func (s *Store) Database() *sql.DB { return s.index.db }
