@@ -21,6 +21,7 @@ const (
 	CapLimits = "limits" // Job.Limits and Job.Retries in Define
 	CapResume = "resume" // Holding, Resume, Done, Want, Deliver, Content, Missing, Later; also a peer's
 	CapAlive  = "alive"  // Alive; also a peer's
+	CapFetch  = "fetch"  // Describe, Fetch, Find; outputs in ListReply
 )
 
 // CapDismissed is a worker's, sent in Introduce: it understands Dismissed.
@@ -138,8 +139,12 @@ type (
 		Job   string // "" for all
 		Limit int64
 	}
-	// ListReply answers List; the builds come without artifacts and notes.
-	ListReply struct{ Builds []job.Build }
+	// ListReply answers List; the builds come without artifacts and notes. Outputs
+	// are theirs, in the same order, if the server can tell. It also answers Find.
+	ListReply struct {
+		Builds  []job.Build
+		Outputs []job.Output
+	}
 	// Export asks for a build's result file, by uuid or prefix.
 	Export struct{ What string }
 	// ExportReply is the reference's result file: Size octets that Write writes.

@@ -48,7 +48,14 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 		for builds := in.Enter(der.Sequence); builds.More(); {
 			m.Builds = append(m.Builds, job.DecodeBuild(&builds))
 		}
+		if in.More() {
+			for outputs := in.Enter(der.Sequence); outputs.More(); {
+				m.Outputs = append(m.Outputs, job.DecodeOutput(&outputs))
+			}
+		}
 		return m
+	case KindDescribe, KindDescribed, KindFetch, KindFind:
+		return decodeFetching(kind, &in)
 	case KindExport:
 		return Export{What: in.Text()}
 	case KindCancel:

@@ -128,6 +128,11 @@ func (m ListReply) encode(w *der.Writer) {
 				job.EncodeBuild(w, b)
 			}
 		})
+		w.Sequence(func() {
+			for _, o := range m.Outputs {
+				job.EncodeOutput(w, o)
+			}
+		})
 	})
 }
 

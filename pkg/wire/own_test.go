@@ -76,6 +76,10 @@ var ownMessages = []struct {
 	{"ended_lost", wire.Ended{Build: job.Build{UUID: ownUUID, Job: "hello", Started: ownTime, Result: job.Failure(job.WorkerLost, "the worker went away")}}},
 	{"list", wire.List{Job: "hello", Limit: 20}},
 	{"list_reply", wire.ListReply{Builds: []job.Build{ownBuild, {UUID: ownUUID, Job: "taken over"}}}},
+	{"list_reply_outputs", wire.ListReply{
+		Builds:  []job.Build{ownBuild, {UUID: ownUUID, Job: "taken over"}},
+		Outputs: []job.Output{{Path: "bin/hello", Main: ownBuild.Artifacts[0].Content, Inputs: ownJob.Script.SHA256}, {}},
+	}},
 	{"export", wire.Export{What: ownUUID.String()}},
 	{"cancel", wire.Cancel{What: "hello", Reason: "not needed"}},
 	{"stop", wire.Stop{UUID: ownUUID, Result: job.Failure(job.Timeout, "ran longer than 1h0m0s")}},
@@ -103,6 +107,10 @@ var ownMessages = []struct {
 	{"content", wire.Content{Content: ownJob.Script, Offset: 3, Data: wire.Blob{Data: []byte("bin/sh\n")}}},
 	{"missing", wire.Missing{Content: ownJob.Script, Reason: "it was removed"}},
 	{"alive", wire.Alive{}},
+	{"describe", wire.Describe{What: "hello", Platform: "debian-12"}},
+	{"described", wire.Described{Build: ownBuild}},
+	{"fetch", wire.Fetch{UUID: ownUUID, Files: []wire.FilePart{{Path: "bin/hello", Offset: 1 << 40}, {Path: "a"}}}},
+	{"find", wire.Find{SHA256: ownJob.Script.SHA256, Limit: 50}},
 	{"later", wire.Later{After: 5 * time.Second, Reason: "the server is restarted"}},
 }
 

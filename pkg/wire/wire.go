@@ -89,6 +89,10 @@ const (
 	KindMissing     Kind = 90
 	KindAlive       Kind = 91
 	KindLater       Kind = 92
+	KindDescribe    Kind = 97
+	KindDescribed   Kind = 98
+	KindFetch       Kind = 99
+	KindFind        Kind = 100
 )
 
 // MaxScript is the longest script, in octets.
@@ -156,6 +160,10 @@ var kinds = map[Kind]struct {
 	KindMissing:     {"missing", 64 * kilobyte},
 	KindAlive:       {"alive", 64},
 	KindLater:       {"later", 4 * kilobyte},
+	KindDescribe:    {"describe", 8 * kilobyte},
+	KindDescribed:   {"described", 64 * megabyte},
+	KindFetch:       {"fetch", smallFrame}, // which a slow reader of the answer holds
+	KindFind:        {"find", 4 * kilobyte},
 }
 
 // String names the kind in messages.
