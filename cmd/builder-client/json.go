@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"time"
@@ -89,6 +90,47 @@ type (
 		Success  bool        `json:"success"`
 		Result   resultOut   `json:"result"`
 		Script   *contentOut `json:"script"`
+	}
+	listedOut struct {
+		buildOut
+		Main   *artifactOut `json:"main"`
+		Inputs *string      `json:"inputs"`
+	}
+	foundOut struct {
+		buildOut
+		Artifacts []artifactOut `json:"artifacts"`
+	}
+	artifactOut struct {
+		Path string `json:"path"`
+		contentOut
+	}
+	comparisonOut struct {
+		A         buildOut        `json:"a"`
+		B         buildOut        `json:"b"`
+		Equal     bool            `json:"equal"`
+		Alike     int             `json:"alike"`
+		Artifacts []differenceOut `json:"artifacts"`
+		Script    bool            `json:"same_script"`
+		Platform  bool            `json:"same_platform"`
+		Inputs    []inputOut      `json:"inputs"`
+	}
+	differenceOut struct {
+		Path   string      `json:"path"`
+		Change change      `json:"change"`
+		A      *contentOut `json:"a"`
+		B      *contentOut `json:"b"`
+	}
+	inputOut struct {
+		Path     string    `json:"path"`
+		Compared bool      `json:"compared"`
+		Equal    bool      `json:"equal"`
+		Changes  []lineOut `json:"changes"`
+	}
+	lineOut struct {
+		Name   string  `json:"name"`
+		Change change  `json:"change"`
+		A      *string `json:"a"`
+		B      *string `json:"b"`
 	}
 	resultOut struct {
 		Kind  string `json:"kind"`
@@ -188,6 +230,50 @@ func buildJSON(b job.Build) buildOut {
 		},
 		Script: contentJSON(b.Script),
 	}
+}
+
+// listedJSON is a build with what it came to.
+func listedJSON(b job.Build, o job.Output) listedOut {
+	out := listedOut{buildOut: buildJSON(b)}
+	if !o.Main.IsZero() {
+		out.Main = &artifactOut{o.Path, contentOut{o.Main.String(), o.Main.Size}}
+	}
+	if o.HasInputs() {
+		inputs := hex.EncodeToString(o.Inputs[:])
+		out.Inputs = &inputs
+	}
+	return out
+}
+
+// foundJSON is a build with those of its artifacts that were asked for.
+func foundJSON(b job.Build) foundOut {
+	return foundOut{buildOut: buildJSON(b), Artifacts: each(b.Artifacts, func(a job.Artifact) artifactOut {
+		return artifactOut{a.Path, contentOut{a.Content.String(), a.Size}}
+	})}
+}
+
+func comparisonJSON(r comparison) comparisonOut {
+	return comparisonOut{
+		A: buildJSON(r.a), B: buildJSON(r.b), Equal: len(r.artifacts) == 0, Alike: r.alike,
+		Script: r.a.Script == r.b.Script, Platform: r.a.Platform == r.b.Platform,
+		Artifacts: each(r.artifacts, func(d difference[job.Content]) differenceOut {
+			return differenceOut{d.name, d.change, contentJSON(d.a), contentJSON(d.b)}
+		}),
+		Inputs: each(r.inputs, func(i inputComparison) inputOut {
+			return inputOut{i.path, i.compared, i.compared && i.equal, each(i.lines, lineJSON)}
+		}),
+	}
+}
+
+func lineJSON(d difference[string]) lineOut {
+	out := lineOut{Name: d.name, Change: d.change}
+	if d.change != added {
+		out.A = &d.a
+	}
+	if d.change != removed {
+		out.B = &d.b
+	}
+	return out
 }
 
 var kindNames = map[job.Kind]string{

@@ -285,15 +285,25 @@ func (c *Client) Status(ctx context.Context) (wire.StatusReply, error) {
 
 // Builds lists builds that have ended, the newest first; of one job, or of all.
 func (c *Client) Builds(ctx context.Context, name string, limit int) ([]job.Build, error) {
+	builds, _, err := c.Outputs(ctx, name, limit)
+	return builds, err
+}
+
+// Outputs is Builds with what they came to, in the same order; of a server that
+// can not tell there are none.
+func (c *Client) Outputs(ctx context.Context, name string, limit int) ([]job.Build, []job.Output, error) {
 	if err := c.need(ctx, wire.CapBuilds, "list builds that have ended"); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var builds []job.Build
+	var list wire.ListReply
 	err := c.ask(ctx, wire.List{Job: name, Limit: int64(limit)}, func(m wire.Message) error {
-		builds = m.(wire.ListReply).Builds
+		list = m.(wire.ListReply)
 		return nil
 	}, wire.KindListReply)
-	return builds, err
+	if len(list.Outputs) != len(list.Builds) {
+		list.Outputs = nil
+	}
+	return list.Builds, list.Outputs, err
 }
 
 // Export copies a build's result file to out. After an error in the middle out

@@ -28,6 +28,7 @@ var (
 	}
 	ownRequests = append([]wire.Kind{
 		wire.KindDefine, wire.KindStatus, wire.KindWatch, wire.KindList, wire.KindExport, wire.KindCancel,
+		wire.KindDescribe, wire.KindFetch, wire.KindFind,
 	}, legacyRequests...)
 )
 
@@ -174,6 +175,12 @@ func (c *clientSession) serve(ctx context.Context, m wire.Message) error {
 		return c.export(m.What)
 	case wire.Cancel:
 		return c.cancel(ctx, m)
+	case wire.Describe:
+		return c.describe(ctx, m)
+	case wire.Fetch:
+		return c.fetch(ctx, m)
+	case wire.Find:
+		return c.findBuilds(ctx, m)
 	}
 	return fmt.Errorf("%w: %v", wire.ErrUnexpected, m.Kind())
 }

@@ -192,11 +192,11 @@ func (c *clientSession) list(ctx context.Context, m wire.List) error {
 		return err
 	}
 	defer done()
-	builds, err := c.store.List(m.Job, int(limit))
+	builds, outputs, err := c.store.ListOutputs(m.Job, int(limit))
 	if err != nil {
 		return err
 	}
-	return c.send(wire.ListReply{Builds: builds})
+	return c.send(wire.ListReply{Builds: builds, Outputs: outputs})
 }
 
 // export answers with a build's result file. Damage that is found before the

@@ -12,15 +12,16 @@ import (
 )
 
 const (
-	// maxFoundPaths is how many artifacts of one build Find names.
-	maxFoundPaths = 100
+	// foundNames is how many octets of names of one build's artifacts Find returns,
+	// or a single longer one.
+	foundNames = 4 << 10
 	// falseFinds is how many builds that only seem to have a content Find passes
 	// over: those that started in the same nanosecond as one that has it.
 	falseFinds = 100
 )
 
 // Find returns the builds that have an artifact with that hash, newest first, no
-// more than limit. They have those artifacts only, up to 100 of them, and no
+// more than limit. They have those artifacts only, of very many the first, and no
 // notes. One that can not be read is logged and left out.
 func (s *Store) Find(sum [sha256.Size]byte, limit int) ([]job.Build, error) {
 	ids, err := s.index.having(beginning(sum), limit+falseFinds)
@@ -40,18 +41,28 @@ func (s *Store) Find(sum [sha256.Size]byte, limit int) ([]job.Build, error) {
 			s.log.Error().Err(err).Stringer("build", id).Msg("build can not be read")
 			continue
 		}
-		var same []job.Artifact
-		for _, a := range b.Artifacts {
-			if a.SHA256 == sum && len(same) < maxFoundPaths {
-				same = append(same, a)
-			}
-		}
-		if len(same) > 0 {
+		if same := having(b.Artifacts, sum); len(same) > 0 {
 			b.Artifacts, b.Notes = same, nil
 			found = append(found, b)
 		}
 	}
 	return found, nil
+}
+
+// having are the artifacts with that hash.
+func having(artifacts []job.Artifact, sum [sha256.Size]byte) []job.Artifact {
+	var same []job.Artifact
+	names := 0
+	for _, a := range artifacts {
+		if a.SHA256 != sum {
+			continue
+		}
+		if names += len(a.Path); len(same) > 0 && names > foundNames {
+			break
+		}
+		same = append(same, a)
+	}
+	return same
 }
 
 // readOne is Build for those who read many: one after the other, so that what is
