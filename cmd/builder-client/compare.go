@@ -151,7 +151,7 @@ func writeComparison(out io.Writer, r comparison) error {
 		}
 		t.row(string(d.change), quoted(d.name), sizeA, sizeB)
 	}
-	t.section("Other things", "", "WHAT", "")
+	t.section("Other things", "", "WHAT", "COMPARED")
 	t.row("script", alike(r.a.Script == r.b.Script))
 	t.row("platform", alike(r.a.Platform == r.b.Platform))
 	t.row("duration", longer(took(r.a), took(r.b)))

@@ -172,7 +172,7 @@ func downloadTo(cmd *cobra.Command, c *client.Client, build job.Build, wanted []
 	receiver := client.Receiver{
 		Begin: func(a job.Artifact) (client.Partial, error) {
 			p.begin(quoted(a.Path))
-			return s.begin(a, p.add)
+			return s.begin(a, p)
 		},
 		End: func(a job.Artifact, to client.Partial, err error) error {
 			err = s.end(a, to, err)

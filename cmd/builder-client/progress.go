@@ -47,11 +47,16 @@ func (p *progress) leaveOut(size int64) { p.total -= size }
 // redrawTime is how often the line is drawn at the most.
 const redrawTime = 100 * time.Millisecond
 
-// add counts octets that have come, or were thrown away.
+// add counts octets that have come.
 func (p *progress) add(n int64) {
-	p.have += n
-	p.moved += max(0, n)
+	p.moved += n
 	p.said = false
+	p.found(n)
+}
+
+// found counts octets that are there, from an earlier time, or are not any more.
+func (p *progress) found(n int64) {
+	p.have += n
 	if now := time.Now(); p.file != nil && now.Sub(p.drawn) >= redrawTime {
 		p.drawn = now
 		p.draw(now)

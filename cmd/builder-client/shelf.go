@@ -82,8 +82,8 @@ func (s *shelf) equal(a job.Artifact) (bool, error) {
 const defaultMode = 0o644
 
 // begin opens the file that an artifact has until it is verified: with what is in
-// it from an earlier time. added is told how many octets are there more, or less.
-func (s *shelf) begin(a job.Artifact, added func(int64)) (client.Partial, error) {
+// it from an earlier time.
+func (s *shelf) begin(a job.Artifact, p *progress) (client.Partial, error) {
 	if err := s.root.MkdirAll(path.Dir(a.Path), 0o755); err != nil {
 		return nil, naming(a.Path, err)
 	}
@@ -99,7 +99,7 @@ func (s *shelf) begin(a job.Artifact, added func(int64)) (client.Partial, error)
 	if err != nil {
 		return nil, naming(a.Path, err)
 	}
-	return &partFile{file: file, mode: mode, added: added}, nil
+	return &partFile{file: file, mode: mode, progress: p}, nil
 }
 
 // partName is the name of the file that an artifact has until it is verified. The
@@ -138,34 +138,31 @@ func (s *shelf) end(a job.Artifact, to client.Partial, failed error) error {
 
 // partFile is the file of an artifact that is not complete.
 type partFile struct {
-	file  *os.File
-	mode  fs.FileMode
-	size  int64
-	added func(int64)
+	file     *os.File
+	mode     fs.FileMode
+	size     int64
+	progress *progress
 }
 
 // Read implements client.Partial.
 func (p *partFile) Read(b []byte) (int, error) {
 	n, err := p.file.Read(b)
-	p.grow(n)
+	p.size += int64(n)
+	p.progress.found(int64(n))
 	return n, err
 }
 
 // Write implements client.Partial.
 func (p *partFile) Write(b []byte) (int, error) {
 	n, err := p.file.Write(b)
-	p.grow(n)
-	return n, err
-}
-
-func (p *partFile) grow(n int) {
 	p.size += int64(n)
-	p.added(int64(n))
+	p.progress.add(int64(n))
+	return n, err
 }
 
 // Restart implements client.Partial.
 func (p *partFile) Restart() error {
-	p.added(-p.size)
+	p.progress.found(-p.size)
 	p.size = 0
 	if _, err := p.file.Seek(0, io.SeekStart); err != nil {
 		return err
