@@ -1,6 +1,9 @@
 package main
 
-import "builder/pkg/client"
+import (
+	"builder/pkg/client"
+	"builder/pkg/job"
+)
 
 // Main is the program, for the tests' scripts.
 var Main = main
@@ -19,6 +22,15 @@ var (
 	WriteJSON   = writeJSON
 	Command     = command
 	NewScreen   = newScreen
+	ListedJSON  = listedJSON
+	FoundJSON   = foundJSON
+	MarksOf     = marksOf
+	Chosen      = chosen
+	Octets      = octets
+
+	ParseSwitch      = parseSwitch
+	ParseEnvironment = parseEnvironment
+	ParsePackages    = parsePackages
 )
 
 // Watched is a screen with what its viewer calls.
@@ -31,4 +43,11 @@ func ViewerOf(s *Watched) client.Viewer { return s.viewer() }
 func OnTerminal(s *Watched) *Watched {
 	s.terminal = true
 	return s
+}
+
+// ComparisonJSON is a comparison of builds that differ in everything that can.
+func ComparisonJSON() any {
+	line := []difference[string]{{name: "a", change: changed, a: "1", b: "2"}}
+	content := []difference[job.Content]{{name: "a", change: changed, a: job.ContentOf(nil), b: job.ContentOf([]byte("x"))}}
+	return comparisonJSON(comparison{artifacts: content, inputs: []inputComparison{{path: "opam-switch", lines: line}}})
 }

@@ -67,7 +67,15 @@ func TestManualHasTheJSON(t *testing.T) {
 	printed := map[string]bool{}
 	collectFields(t, printed, "", cli.StatusJSON(everything()))
 	build := map[string]bool{}
-	collectFields(t, build, "", cli.BuildJSON(job.Build{Started: time.Unix(1, 0)}))
+	collectFields(t, build, "", cli.ListedJSON(job.Build{Started: time.Unix(1, 0)}, job.Output{Path: "bin/x", Main: job.ContentOf(nil)}))
+	collectFields(t, build, "", cli.FoundJSON(job.Build{Artifacts: []job.Artifact{{Path: "a"}}}))
+	compared := map[string]bool{}
+	collectFields(t, compared, "", cli.ComparisonJSON())
+	for field := range compared {
+		if !strings.HasPrefix(field, "a.") && !strings.HasPrefix(field, "b.") { // builds
+			build["comparison."+field] = true
+		}
+	}
 	for field := range build {
 		if !printed["building[]."+field] {
 			printed[field] = true
