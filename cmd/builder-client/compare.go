@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -142,14 +141,7 @@ func writeComparison(out io.Writer, r comparison) error {
 	}
 	t.section(fmt.Sprintf("Artifacts: %d equal", r.alike), "no others", "CHANGE", "PATH", "A", "B")
 	for _, d := range r.artifacts {
-		sizeA, sizeB := fmt.Sprint(d.a.Size), fmt.Sprint(d.b.Size)
-		switch d.change {
-		case added:
-			sizeA = "-"
-		case removed:
-			sizeB = "-"
-		}
-		t.row(string(d.change), quoted(d.name), sizeA, sizeB)
+		t.row(string(d.change), quoted(d.name), valueOf(fmt.Sprint(d.a.Size), d.change == added), valueOf(fmt.Sprint(d.b.Size), d.change == removed))
 	}
 	t.section("Other things", "", "WHAT", "COMPARED")
 	t.row("script", alike(r.a.Script == r.b.Script))

@@ -115,6 +115,9 @@ func parsePatterns(typed []string) ([]string, error) {
 // chosen are the artifacts that the patterns name, all if there are none. A
 // pattern that names none is an error.
 func chosen(build job.Build, patterns []string) ([]job.Artifact, error) {
+	if len(build.Artifacts) == 0 {
+		return nil, fmt.Errorf("build %s has no artifacts", build.UUID)
+	}
 	if len(patterns) == 0 {
 		return build.Artifacts, nil
 	}

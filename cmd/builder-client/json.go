@@ -248,7 +248,7 @@ func listedJSON(b job.Build, o job.Output) listedOut {
 // foundJSON is a build with those of its artifacts that were asked for.
 func foundJSON(b job.Build) foundOut {
 	return foundOut{buildOut: buildJSON(b), Artifacts: each(b.Artifacts, func(a job.Artifact) artifactOut {
-		return artifactOut{a.Path, contentOut{a.Content.String(), a.Size}}
+		return artifactOut{a.Path, contentOut{a.String(), a.Size}}
 	})}
 }
 

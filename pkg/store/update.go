@@ -11,8 +11,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// batchRows is how many new rows are written to the index at once.
-const batchRows = 1000
+const (
+	// batchRows is how many new rows are written to the index at once,
+	batchRows = 1000
+	// batchArtifacts how many of their artifacts are held until then.
+	batchArtifacts = 1 << 20
+)
 
 // update brings the index up to date with what lies in the directory. Names are
 // compared; only what the index lacks is read, since a record never changes.
@@ -90,6 +94,7 @@ type updater struct {
 	known      map[uuid.UUID]place
 	seen       map[uuid.UUID]place
 	added      int
+	artifacts  int // of what was added, not written yet
 	// unrecorded are our builds without a record.
 	unrecorded []place
 }
@@ -195,8 +200,10 @@ func (u *updater) read(p place) error {
 	u.seen[p.id] = p
 	u.added++
 	u.store.index.add(r)
-	if u.added%batchRows == 0 {
-		return u.store.index.flushAll() // or all of their artifacts would be held
+	u.artifacts += len(r.hashes)
+	if u.added%batchRows == 0 || u.artifacts >= batchArtifacts {
+		u.artifacts = 0
+		return u.store.index.flushAll()
 	}
 	return nil
 }
