@@ -66,7 +66,7 @@ func (d *Draft) Offer(artifacts []job.Artifact) error {
 		return fmt.Errorf("taking the offer of build %v: %w", d.place.id, err)
 	}
 	o := &d.offer
-	o.artifacts, o.contents, o.notes = nil, nil, notes{}
+	o.artifacts, o.contents, o.notes = make([]job.Artifact, 0, len(artifacts)), nil, notes{}
 	paths, seen := make(map[string]bool, len(artifacts)), make(map[job.Content]bool, len(artifacts))
 	for path := range d.paths {
 		paths[path] = true
@@ -205,7 +205,7 @@ func (d *Draft) Drop(c job.Content, reason string) {
 // kept is what a record says: the artifacts that were added and those whose
 // contents came, and all notes. Nothing is lacking.
 func (o *offer) kept(added []job.Artifact, noted notes) ([]job.Artifact, notes) {
-	artifacts := slices.Clone(added)
+	artifacts := slices.Grow(slices.Clone(added), len(o.artifacts))
 	all := notes{slices.Clone(noted.list), noted.more + o.notes.more}
 	for _, note := range o.notes.list {
 		all.add("%s", note)
