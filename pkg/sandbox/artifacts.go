@@ -82,7 +82,7 @@ func (a Artifact) open() (fd int, err error) {
 	}
 	var s unix.Stat_t
 	err = uninterrupted(func() error { return unix.Fstat(fd, &s) })
-	if err == nil && !(isRegular(&s) && a.dev == device(&s) && a.ino == s.Ino) {
+	if err == nil && (!isRegular(&s) || a.dev != device(&s) || a.ino != s.Ino) {
 		err = errReplaced
 	}
 	if err != nil {
@@ -253,7 +253,7 @@ func (c *collector) entry(here *os.File, name, base string) {
 		c.pending = append(c.pending, name)
 		return
 	case !isRegular(&s):
-		c.note(name, kind(uint32(s.Mode)))
+		c.note(name, kind(uint32(s.Mode))) //nolint:unconvert // types differ between systems
 		return
 	}
 	if c.check != nil {
