@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// batchRows is how many new rows are written to the index at once,
+	// batchRows is how many new rows are written to the index at once.
 	batchRows = 1000
-	// batchArtifacts how many of their artifacts are held until then.
+	// batchArtifacts is how many of their artifacts are held until then.
 	batchArtifacts = 1 << 20
 )
 
