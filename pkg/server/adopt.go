@@ -38,8 +38,9 @@ func (s *Server) adopt() error {
 				return fmt.Errorf("ending build %v of job %q, left running by the last server: %w", b.UUID, b.Run.Job.Name, err)
 			}
 		}
+		remotes := s.destinations(record.Result)
 		e, err := s.owner.state.Finish(time.Now(), schedule.End{
-			UUID: b.UUID, Result: record.Result, Upload: s.Upload != "" && uploadable(record.Result), Uncounted: !whole,
+			UUID: b.UUID, Result: record.Result, Remotes: remotes, Uncounted: !whole,
 			Final: record.Result.Cause == job.Cancelled,
 		}, s.Backoff)
 		if err != nil {

@@ -28,6 +28,7 @@ var (
 	}
 	ownRequests = append([]wire.Kind{
 		wire.KindDefine, wire.KindStatus, wire.KindWatch, wire.KindList, wire.KindExport, wire.KindCancel,
+		wire.KindOutbox, wire.KindOutboxChange,
 	}, legacyRequests...)
 )
 
@@ -174,6 +175,10 @@ func (c *clientSession) serve(ctx context.Context, m wire.Message) error {
 		return c.export(m.What)
 	case wire.Cancel:
 		return c.cancel(ctx, m)
+	case wire.Outbox:
+		return c.outbox(ctx, m)
+	case wire.OutboxChange:
+		return c.outboxChange(ctx, m)
 	}
 	return fmt.Errorf("%w: %v", wire.ErrUnexpected, m.Kind())
 }

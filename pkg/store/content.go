@@ -95,6 +95,15 @@ func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) {
 	return f, nil
 }
 
+// ContentPath is the file of c, for programs that are told of it, which must not
+// change it; empty when it is not there.
+func (s *Store) ContentPath(c job.Content) string {
+	if !s.HasContent(c) {
+		return ""
+	}
+	return s.contentFile(c)
+}
+
 func (s *Store) contentFile(c job.Content) string {
 	name := c.String()
 	return filepath.Join(s.contents(), name[:2], name)

@@ -80,7 +80,7 @@ func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case 0:
 		w.WriteHeader(http.StatusInternalServerError)
 	case 1:
-		w.WriteHeader(http.StatusUnauthorized)
+		w.WriteHeader(http.StatusGatewayTimeout)
 	case 2: // it has the build, and we do not hear of it
 		f.store(job, build)
 		w.WriteHeader(http.StatusBadGateway)

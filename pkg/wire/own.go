@@ -21,6 +21,7 @@ const (
 	CapLimits = "limits" // Job.Limits and Job.Retries in Define
 	CapResume = "resume" // Holding, Resume, Done, Want, Deliver, Content, Missing, Later; also a peer's
 	CapAlive  = "alive"  // Alive; also a peer's
+	CapOutbox = "outbox" // Outbox, OutboxChange, OutboxReply
 )
 
 // CapDismissed is a worker's, sent in Introduce: it understands Dismissed.
@@ -67,6 +68,7 @@ type (
 		Jobs      []JobStatus
 		Platforms []PlatformStatus
 		Building  []BuildStatus
+		Remotes   []RemoteStatus // that there are, or that builds wait for
 	}
 	// JobStatus is one job of the schedule.
 	JobStatus struct {

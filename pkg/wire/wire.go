@@ -89,6 +89,10 @@ const (
 	KindMissing     Kind = 90
 	KindAlive       Kind = 91
 	KindLater       Kind = 92
+
+	KindOutbox       Kind = 103
+	KindOutboxReply  Kind = 104
+	KindOutboxChange Kind = 105
 )
 
 // MaxScript is the longest script, in octets.
@@ -156,6 +160,10 @@ var kinds = map[Kind]struct {
 	KindMissing:     {"missing", 64 * kilobyte},
 	KindAlive:       {"alive", 64},
 	KindLater:       {"later", 4 * kilobyte},
+
+	KindOutbox:       {"outbox", 8 * kilobyte},
+	KindOutboxReply:  {"outbox reply", 64 * megabyte},
+	KindOutboxChange: {"outbox change", 8 * kilobyte},
 }
 
 // String names the kind in messages.
