@@ -130,7 +130,7 @@ func (s *Server) fillOutbox() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(lost)) {
 		s.Log.Warn().Str("peer", name).Int("builds", lost[name]).
-			Msg("builds wait for a remote that no --upload names; they are kept: `builder-client outbox drop --all --remote` forgets them")
+			Msg("builds wait for a remote that no --upload names; they are kept: `builder-client outbox drop --all --to NAME` forgets them")
 	}
 }
 
