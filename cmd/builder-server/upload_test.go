@@ -125,7 +125,7 @@ func (f *scripted) store(body []byte) int {
 		_, err := io.Copy(io.Discard, in)
 		return err
 	}
-	exec, err := wire.ReadExec(bytes.NewReader(body), int64(len(body)), wire.ExecVisitor{
+	build, err := wire.ReadExec(bytes.NewReader(body), int64(len(body)), wire.ExecVisitor{
 		Line: func(_ time.Duration, in io.Reader, _ int64) error { return skip(in) },
 		File: func(_ string, in io.Reader, _ int64) error { return skip(in) },
 	})
@@ -135,11 +135,11 @@ func (f *scripted) store(body []byte) int {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	id := uuid.UUID(exec.UUID)
+	id := uuid.UUID(build.UUID)
 	if f.stored[id]++; f.stored[id] > 1 {
 		return http.StatusConflict
 	}
-	f.order[exec.Job.Name] = append(f.order[exec.Job.Name], exec.Started)
+	f.order[build.Job.Name] = append(f.order[build.Job.Name], build.Started)
 	return http.StatusCreated
 }
 

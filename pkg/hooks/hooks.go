@@ -79,6 +79,9 @@ func (d Dir) Run(ctx context.Context, facts Facts, log zerolog.Logger) error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
+	if err := d.makeAbsolute(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(d.Cache, 0o755); err != nil {
 		return fmt.Errorf("making the hooks' directory: %w", err)
 	}
@@ -103,6 +106,18 @@ func (d Dir) Run(ctx context.Context, facts Facts, log zerolog.Logger) error {
 	}
 	if failures != nil {
 		return &FailedError{strings.Join(failures, "; ")}
+	}
+	return nil
+}
+
+// makeAbsolute is for hooks, whose working directory is another.
+func (d *Dir) makeAbsolute() error {
+	for _, path := range []*string{&d.Path, &d.Cache, &d.Data} {
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("looking for hooks: %w", err)
+		}
+		*path = absolute
 	}
 	return nil
 }

@@ -121,6 +121,21 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// TestRelative: a server may be given its directories as it likes.
+func TestRelative(t *testing.T) {
+	d := directory(t, map[string]string{"hook": show})
+	t.Chdir(filepath.Dir(d.Path))
+	d.Path, d.Cache, d.Data = "upload-hooks", "cache", "."
+	if _, err := run(t, d, build()); err != nil {
+		t.Fatal(err)
+	}
+	args, err := os.ReadFile("cache/args")
+	must(t, err)
+	if !strings.Contains(string(args), "--data-dir=/") {
+		t.Errorf("arguments: %s", args)
+	}
+}
+
 // TestOrder: all executables, one after the other, also behind one that fails.
 func TestOrder(t *testing.T) {
 	d := directory(t, map[string]string{

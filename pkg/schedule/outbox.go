@@ -23,7 +23,7 @@ type Post struct {
 	Parked string
 }
 
-// ErrNotPosted: the build is not in the outbox for that remote.
+// ErrNotPosted says that the build is not in the outbox for that remote.
 var ErrNotPosted = errors.New("build does not wait for that remote")
 
 // MaxRemote is the longest name of a remote, in octets.

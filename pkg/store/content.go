@@ -95,13 +95,14 @@ func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// ContentPath is the file of c, for programs that are told of it, which must not
-// change it; empty when it is not there.
+// ContentPath is the absolute path of c, for programs that are told of it, which must
+// not change it; empty when it is not there.
 func (s *Store) ContentPath(c job.Content) string {
-	if !s.HasContent(c) {
+	path, err := filepath.Abs(s.contentFile(c))
+	if err != nil || !s.HasContent(c) {
 		return ""
 	}
-	return s.contentFile(c)
+	return path
 }
 
 func (s *Store) contentFile(c job.Content) string {

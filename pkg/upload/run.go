@@ -129,12 +129,19 @@ func (o *Outbox) record(ctx context.Context, tell func(context.Context) error) e
 	return nil
 }
 
+// maxShown is how much is shown of why a build is not there, in octets.
+const maxShown = 1 << 10
+
 // printable makes one line of a text that a remote may have written.
 func printable(text string) string {
-	return strings.TrimSpace(strings.Map(func(c rune) rune {
+	line := strings.TrimSpace(strings.Map(func(c rune) rune {
 		if unicode.IsPrint(c) {
 			return c
 		}
 		return ' '
 	}, text))
+	if len(line) > maxShown {
+		line = strings.ToValidUTF8(line[:maxShown], "") + "..."
+	}
+	return line
 }

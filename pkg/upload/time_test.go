@@ -245,7 +245,8 @@ func TestParkingFails(t *testing.T) {
 		b := newBuilds()
 		b.recordErr = 2
 		var tries atomic.Int32
-		o, _, stop := run(t, inMemory, b, serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		o, _, stop := run(t, inMemory, b, serve(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
 			tries.Add(1)
 			w.WriteHeader(http.StatusForbidden)
 		}))
@@ -265,6 +266,7 @@ func TestRetryAndDrop(t *testing.T) {
 		var tries atomic.Int32
 		works := make(chan struct{})
 		o, _, stop := run(t, inMemory, b, serve(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
 			tries.Add(1)
 			select {
 			case <-works:
@@ -310,6 +312,7 @@ func TestDropWhileSending(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBuilds()
 				o, _, stop := run(t, inMemory, b, serve(t, func(w http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body)
 					pause(r, time.Second)
 					w.WriteHeader(status)
 				}))

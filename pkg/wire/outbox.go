@@ -138,7 +138,12 @@ func decodeOutbox(kind Kind, in *der.Reader) Message {
 			in.Fail(fmt.Errorf("outbox action %d", m.Action))
 		}
 		return m
+	default:
+		return decodeOutboxReply(in)
 	}
+}
+
+func decodeOutboxReply(in *der.Reader) OutboxReply {
 	m := OutboxReply{Remotes: decodeRemotes(in)}
 	for posts := in.Enter(der.Sequence); posts.More(); {
 		p := posts.Enter(der.Sequence)
