@@ -40,7 +40,7 @@ type Dir struct {
 // The defaults of Dir.
 const (
 	DefaultTimeout = 10 * time.Minute
-	DefaultGrace   = 10 * time.Second
+	DefaultGrace   = 5 * time.Second
 )
 
 // FailedError says which hooks failed.

@@ -63,14 +63,17 @@ func TestParkedKept(t *testing.T) {
 	r.schedule("one", "p", "x")
 	first := r.builtOnce()
 	wait(t, "the parking", func() bool { return r.log.count("build is parked", first.String(), `"level":"error"`) == 1 })
-	wait(t, "the other", func() bool { return other.posts(first) == 1 })
+	wait(t, "the other", func() bool { return len(r.outbox(other.URL+"/upload")) == 0 })
 	f.answer(http.StatusCreated)
 	r.restart()
 	r.execute("one")
 	second := r.builtOnce()
-	wait(t, "the second", func() bool { return f.posts(second) == 1 && other.posts(second) == 1 })
-
 	name := f.URL + "/upload"
+	wait(t, "the second", func() bool { return len(r.outbox(name)) == 1 && len(r.outbox(other.URL+"/upload")) == 0 })
+	if f.posts(second) != 1 || other.posts(first) != 1 || other.posts(second) != 1 {
+		t.Error("a build was not sent, or twice")
+	}
+
 	parked := r.outbox(name)
 	want := []wire.PostStatus{{UUID: first, Job: "one", Remote: name, Parked: "the remote answered 401 Unauthorized:"}}
 	if diff := cmp.Diff(want, parked); diff != "" {

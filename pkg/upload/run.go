@@ -75,8 +75,12 @@ func (o *Outbox) deliver(ctx context.Context, l *lane, it *item) {
 		err = o.record(ctx, func(ctx context.Context) error { return o.journal.Delivered(ctx, it.UUID) })
 	case errors.As(err, &refused):
 		reason := printable(refused.Text)
-		log.Error().Str("err", reason).Msg("build is parked: it is not sent again before `builder-client outbox retry`")
 		err = o.record(ctx, func(ctx context.Context) error { return o.journal.Parked(ctx, it.UUID, reason) })
+		if err != nil {
+			err = fmt.Errorf("%s; %w", reason, err)
+			break
+		}
+		log.Error().Str("err", reason).Msg("build is parked: it is not sent again before `builder-client outbox retry`")
 	}
 	switch {
 	case err == nil:
