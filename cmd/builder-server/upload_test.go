@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -175,9 +176,12 @@ func uploadSeed(t *testing.T) uint64 {
 // TestUploadKilled kills the server at random points while two frontends fail in
 // every way and a third is dead: in the end each build is stored once by both, in the
 // order of its job where none was refused, and has been through the hooks; and the
-// dead one has delayed nothing. No password is in a log or on disk.
+// dead one has delayed nothing. No password is in a log or on disk. UPLOAD_KILLS=n
+// kills it as often.
 func TestUploadKilled(t *testing.T) {
-	const kills, jobs = 8, 3
+	const jobs = 3
+	kills, err := strconv.Atoi(cmp.Or(os.Getenv("UPLOAD_KILLS"), "5"))
+	must(t, err)
 	seed := uploadSeed(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	wild := newScripted(t, seed+1, "201", "200", "500", "401", "reset", "stored, then reset", "silence", "slowly")

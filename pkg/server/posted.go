@@ -146,6 +146,9 @@ func (c *clientSession) outboxChange(ctx context.Context, m wire.OutboxChange) e
 	}
 	if m.Action == wire.OutboxRetry {
 		found = slices.DeleteFunc(found, func(p schedule.Post) bool { return c.remote(p.Remote) == nil })
+		if len(found) == 0 && m.What != "" {
+			return fmt.Errorf("build %s can not be sent: the server was not started with its remote (--upload)", m.What)
+		}
 	}
 	for chunk := range slices.Chunk(found, postChunk) {
 		if err := c.changePosts(ctx, m.Action, chunk); err != nil {
