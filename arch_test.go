@@ -30,14 +30,15 @@ var imports = []struct {
 	{"pkg/template", []string{"pkg/job"}},
 	{"pkg/store", []string{"pkg/console", "pkg/der", "pkg/disk", "pkg/job", "pkg/wire"}},
 	{"pkg/upload", nil},
+	{"pkg/hooks", []string{"pkg/job"}},
 	{"pkg/sandbox", nil},
 	{"pkg/worker", []string{"pkg/disk", "pkg/job", "pkg/sandbox", "pkg/wire"}},
 	{"pkg/server", []string{
-		"pkg/console", "pkg/disk", "pkg/job", "pkg/journal", "pkg/life", "pkg/schedule", "pkg/store", "pkg/template", "pkg/upload", "pkg/wire",
+		"pkg/console", "pkg/disk", "pkg/hooks", "pkg/job", "pkg/journal", "pkg/life", "pkg/schedule", "pkg/store", "pkg/template", "pkg/upload", "pkg/wire",
 	}},
 	{"pkg/client", []string{"pkg/job", "pkg/wire"}},
 	{"pkg/program", nil},
-	{"cmd/builder-server", []string{"pkg/job", "pkg/program", "pkg/server", "pkg/store", "pkg/wire"}},
+	{"cmd/builder-server", []string{"pkg/hooks", "pkg/job", "pkg/program", "pkg/server", "pkg/store", "pkg/upload", "pkg/wire"}},
 	{"cmd/builder-worker", []string{"pkg/program", "pkg/sandbox", "pkg/wire", "pkg/worker"}},
 	{"cmd/builder-client", []string{"pkg/client", "pkg/job", "pkg/program", "pkg/wire"}},
 }

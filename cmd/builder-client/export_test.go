@@ -19,6 +19,8 @@ var (
 	WriteStatus = writeStatus
 	StatusJSON  = statusJSON
 	BuildJSON   = buildJSON
+	OutboxJSON  = outboxJSON
+	WriteOutbox = writeOutbox
 	WriteJSON   = writeJSON
 	Command     = command
 	NewScreen   = newScreen

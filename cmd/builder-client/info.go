@@ -79,6 +79,9 @@ func writeStatus(out io.Writer, s wire.StatusReply, now time.Time) error {
 			t.row(quoted(p.Name))
 		}
 	}
+	if len(s.Remotes) > 0 {
+		t.writeRemotes(s.Remotes)
+	}
 	return t.close()
 }
 

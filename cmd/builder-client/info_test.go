@@ -61,6 +61,10 @@ func everything() wire.StatusReply {
 				Started: now.Add(-72 * time.Second), Away: now.Add(-20 * time.Second),
 			},
 		},
+		Remotes: []wire.RemoteStatus{
+			{Name: "https://host/upload", Configured: true, Waiting: 3, Parked: 2},
+			{Name: "http://old/upload", Waiting: 1},
+		},
 	}
 }
 
@@ -102,6 +106,11 @@ Waiting workers
 Dropped platforms
   PLATFORM
   old
+
+Outbox
+  REMOTE                              WAITING  PARKED
+  https://host/upload                 3        2: see ` + "`outbox`" + `
+  http://old/upload (not configured)  1        0
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
@@ -162,6 +171,10 @@ func TestStatusJSON(t *testing.T) {
 				},
 			},
 			object{"name": "old", "dropped": true, "queue": list{}, "workers": list{}},
+		},
+		"remotes": list{
+			object{"name": "https://host/upload", "configured": true, "waiting": 3.0, "parked": 2.0},
+			object{"name": "http://old/upload", "configured": false, "waiting": 1.0, "parked": 0.0},
 		},
 		"building": list{
 			object{

@@ -20,6 +20,7 @@ type (
 		Jobs      []jobOut      `json:"jobs"`
 		Platforms []platformOut `json:"platforms"`
 		Building  []buildingOut `json:"building"`
+		Remotes   []remoteOut   `json:"remotes"`
 	}
 	jobOut struct {
 		Name     string            `json:"name"`
@@ -159,6 +160,7 @@ func each[A, B any](list []A, convert func(A) B) []B {
 func statusJSON(s wire.StatusReply) statusOut {
 	return statusOut{
 		Jobs: each(s.Jobs, jobJSON), Platforms: each(s.Platforms, platformJSON), Building: each(s.Building, buildingJSON),
+		Remotes: each(s.Remotes, remoteJSON),
 	}
 }
 

@@ -66,6 +66,7 @@ func TestManualHasTheJSON(t *testing.T) {
 	}
 	printed := map[string]bool{}
 	collectFields(t, printed, "", cli.StatusJSON(everything()))
+	collectFields(t, printed, "", cli.OutboxJSON(fullOutbox()))
 	build := map[string]bool{}
 	collectFields(t, build, "", cli.ListedJSON(job.Build{Started: time.Unix(1, 0)}, job.Output{Path: "bin/x", Main: job.ContentOf(nil)}))
 	collectFields(t, build, "", cli.FoundJSON(job.Build{Artifacts: []job.Artifact{{Path: "a"}}}))

@@ -36,10 +36,12 @@ func main() {
 
 // options are the flags as typed.
 type options struct {
-	ip, dir, configDir, upload, logLevel, localPlatform string
-	port, localWorkers                                  int
+	ip, dir, configDir, logLevel, localPlatform string
+	port, localWorkers                          int
 
 	timeout, workerGrace, collectTimeout, keepAlive time.Duration
+
+	upload uploadOptions
 }
 
 func command() *cobra.Command {
@@ -52,7 +54,7 @@ workers, and keeps what their builds print and produce. Workers and clients
 connect over TCP; nothing is encrypted or authenticated: run it on a network
 that you trust.`,
 		Example: `  builder-server --local-workers 2
-  builder-server --ip 10.0.0.1 --upload https://user:password@builds.example.org/upload`,
+  builder-server --ip 10.0.0.1 --upload https://builds.example.org/upload --upload-auth-file /etc/builder/upload-auth`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
@@ -63,12 +65,12 @@ that you trust.`,
 	}
 	p := cmd.PersistentFlags()
 	p.StringVar(&o.dir, "dir", program.DataDir(), "data `directory`; one that the reference wrote is taken over")
-	p.StringVar(&o.configDir, "config-dir", program.ConfigDir(), "`directory` of job templates")
+	p.StringVar(&o.configDir, "config-dir", program.ConfigDir(), "`directory` of job templates and upload-hooks")
 	p.StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
 	f := cmd.Flags()
 	f.StringVar(&o.ip, "ip", "127.0.0.1", "`address` to listen on; empty for all")
 	f.IntVar(&o.port, "port", wire.DefaultPort, "TCP `port` to listen on; 0 for a free one, which is logged")
-	f.StringVar(&o.upload, "upload", "", "upload ended builds to this `URL` of a web frontend")
+	o.upload.flags(f)
 	f.IntVar(&o.localWorkers, "local-workers", 0, "start this `number` of workers on this machine")
 	f.StringVar(&o.localPlatform, "local-platform", "local", "`platform` of the local workers")
 	f.DurationVar(&o.timeout, "timeout", server.DefaultTimeout, "how `long` a build may run whose job sets no limit")
@@ -86,6 +88,7 @@ const minKeepAlive = 100 * time.Millisecond
 func (o options) check() error {
 	for name, d := range map[string]time.Duration{
 		"timeout": o.timeout, "worker-grace": o.workerGrace, "collect-timeout": o.collectTimeout, "keepalive": o.keepAlive,
+		"upload-stall": o.upload.stall, "hook-timeout": o.upload.hookTimeout,
 	} {
 		if d <= 0 {
 			return fmt.Errorf("--%s %v: it must be more than 0", name, d)
@@ -115,7 +118,7 @@ func noArguments(_ *cobra.Command, args []string) error {
 
 func (o options) config(log zerolog.Logger) server.Config {
 	return server.Config{
-		Dir: o.dir, ConfigDir: o.configDir, Upload: o.upload, Program: program.Name("builder-server"), Log: log,
+		Dir: o.dir, ConfigDir: o.configDir, HookTimeout: o.upload.hookTimeout, Program: program.Name("builder-server"), Log: log,
 		Timeout: o.timeout, WorkerGrace: o.workerGrace, CollectTimeout: o.collectTimeout, Heartbeat: o.keepAlive,
 	}
 }
@@ -129,7 +132,11 @@ func serve(ctx context.Context, o options) (err error) {
 	if err := checkConfigDir(o.configDir, log); err != nil {
 		return err
 	}
-	s, err := server.Open(o.config(log))
+	config := o.config(log)
+	if config.Uploads, err = o.upload.frontends(log); err != nil {
+		return err
+	}
+	s, err := server.Open(config)
 	if err != nil {
 		return err
 	}

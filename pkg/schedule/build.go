@@ -95,7 +95,7 @@ func (e HandedOut) apply(s *State) error {
 		return fmt.Errorf("%w: %d", ErrNotQueued, e.Run)
 	case s.waiting[e.Run].parked:
 		return fmt.Errorf("run %d is handed out though its job is parked", e.Run)
-	case s.Building(e.UUID) != nil || s.unsent[e.UUID] != nil:
+	case s.Building(e.UUID) != nil || s.Posted(e.UUID):
 		return fmt.Errorf("build %v is handed out twice", e.UUID)
 	}
 	s.dequeue(e.Run)

@@ -36,9 +36,13 @@ func events() []schedule.Event {
 		schedule.PlatformDropped{Platform: "p"},
 		schedule.PlatformUndropped{Platform: "p"},
 		schedule.HandedOut{UUID: id, Run: 9, Worker: "w", WorkerID: "i\x00", Started: at},
-		schedule.Finished{UUID: id, Result: result, Finished: at, Upload: true, Again: true, Tries: 2, After: at, Losses: 3, Setbacks: 4},
+		schedule.Finished{UUID: id, Result: result, Finished: at, Upload: true, Again: true, Tries: 2, After: at, Losses: 3, Setbacks: 4, Remotes: []string{"https://a/upload", "b"}},
 		schedule.Cancelled{Runs: []uint64{5, 6}},
-		schedule.Delivered{UUID: id},
+		schedule.Delivered{UUID: id, Remote: "https://a/upload"},
+		schedule.PostsAddressed{Remote: "a"},
+		schedule.PostParked{UUID: id, Remote: "a", Reason: "answered \xfe"},
+		schedule.PostFreed{UUID: id, Remote: "a"},
+		schedule.PostDropped{UUID: id, Remote: "a"},
 		schedule.RestoredEntry{Entry: &schedule.Entry{
 			Job: j, Plan: plan, Next: next, Last: &schedule.Ended{UUID: id, Result: result, Finished: at}, Losses: 3, Setbacks: 4,
 		}},
@@ -52,7 +56,7 @@ func events() []schedule.Event {
 		schedule.Decided{UUID: id, Result: result, At: at},
 		schedule.Wished{UUID: id, Result: result},
 		schedule.Expanded{UUID: id, Script: job.ContentOf([]byte("expanded"))},
-		schedule.RestoredUpload{UUID: id},
+		schedule.RestoredUpload{Post: schedule.Post{UUID: id, Remote: "a", Parked: "b"}},
 		schedule.RestoredCounter{Runs: 12},
 	}
 }
@@ -118,6 +122,17 @@ func oldEvents() []oldEvent {
 			schedule.Finished{UUID: id, Finished: start, Again: true, Tries: 2, After: start, Losses: 1, Setbacks: 1},
 			7,
 			schedule.Finished{UUID: id, Finished: start, Again: true, Tries: 2, After: start},
+		},
+		{
+			schedule.Finished{UUID: id, Finished: start, Upload: true, Losses: 1, Setbacks: 2, Remotes: []string{"a"}},
+			9,
+			schedule.Finished{UUID: id, Finished: start, Upload: true, Losses: 1, Setbacks: 2},
+		},
+		{schedule.Delivered{UUID: id, Remote: "a"}, 1, schedule.Delivered{UUID: id}},
+		{
+			schedule.RestoredUpload{Post: schedule.Post{UUID: id, Remote: "a", Parked: "b"}},
+			1,
+			schedule.RestoredUpload{Post: schedule.Post{UUID: id}},
 		},
 		{
 			schedule.RestoredEntry{Entry: &schedule.Entry{Job: run.Job, Losses: 3, Setbacks: 1}},
@@ -204,7 +219,7 @@ func TestEventDamage(t *testing.T) {
 		decide(t)(s.Schedule(start, script("built", "p"), job.Plan{}, nil, false)))
 	b := handOut(t, s, start, "p")
 	must(t, s, decide(t)(s.Schedule(start, script("queued", "p"), job.Plan{}, nil, false)))
-	must(t, s, schedule.RestoredUpload{UUID: uuid.UUID{9}})
+	must(t, s, schedule.RestoredUpload{Post: schedule.Post{UUID: uuid.UUID{9}, Remote: "a"}}, schedule.RestoredUpload{Post: schedule.Post{UUID: uuid.UUID{9}}})
 	decided := &schedule.Building{UUID: uuid.UUID{7}, Run: b.Run, Decided: &lost, Wish: &lost, Expanded: job.ContentOf(nil)}
 	must(t, s, schedule.RestoredBuilding{Building: decided})
 	before := slices.Collect(s.Snapshot())
@@ -244,11 +259,18 @@ func TestEventDamage(t *testing.T) {
 		{"cancels an unknown run", schedule.Cancelled{Runs: []uint64{7}}},
 		{"cancels a run twice", schedule.Cancelled{Runs: []uint64{2, 2}}},
 		{"delivers an unknown build", schedule.Delivered{UUID: uuid.UUID{8}}},
+		{"delivers to another remote", schedule.Delivered{UUID: uuid.UUID{9}, Remote: "b"}},
+		{"parks for another remote", schedule.PostParked{UUID: uuid.UUID{9}, Remote: "b", Reason: "x"}},
+		{"parks for no reason", schedule.PostParked{UUID: uuid.UUID{9}, Remote: "a"}},
+		{"frees an unknown build", schedule.PostFreed{UUID: uuid.UUID{8}, Remote: "a"}},
+		{"drops an unknown build", schedule.PostDropped{UUID: uuid.UUID{8}, Remote: "a"}},
+		{"addresses to nobody", schedule.PostsAddressed{}},
+		{"addresses to who has it", schedule.PostsAddressed{Remote: "a"}},
 		{"restores an entry twice", schedule.RestoredEntry{Entry: &schedule.Entry{Job: script("built", "p")}}},
 		{"restores a run twice", schedule.RestoredRun{Run: run(2, "other")}},
 		{"restores a second run of a job", schedule.RestoredRun{Run: run(9, "queued")}},
 		{"restores a build twice", schedule.RestoredBuilding{Building: b}},
-		{"restores an upload twice", schedule.RestoredUpload{UUID: uuid.UUID{9}}},
+		{"restores an upload twice", schedule.RestoredUpload{Post: schedule.Post{UUID: uuid.UUID{9}}}},
 		{"counter goes back", schedule.RestoredCounter{Runs: 1}},
 	}
 	for _, test := range tests {

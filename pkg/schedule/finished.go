@@ -13,7 +13,8 @@ import (
 // Finished ends a build, and its run unless that is tried again.
 //
 //	[9] { uuid Uuid, result Result, finished Instant, upload, again Flag,
-//	      tries INTEGER, after Instant, losses, setbacks INTEGER }
+//	      tries INTEGER, after Instant, losses, setbacks INTEGER,
+//	      remotes SEQUENCE OF UTF8String }
 type Finished struct {
 	UUID     uuid.UUID
 	Result   job.Result
@@ -25,6 +26,9 @@ type Finished struct {
 	After time.Time
 	// Losses and Setbacks are the new ones of the job's entry, if it has one.
 	Losses, Setbacks int32
+	// Remotes are those that are to have the build. A release that knew only one
+	// wrote none, and Upload.
+	Remotes []string
 }
 
 // Backoff says how long a run waits that is tried again: First, then four times
@@ -53,8 +57,8 @@ const maxSetbacks = 10
 type End struct {
 	UUID   uuid.UUID
 	Result job.Result // ignored when another one was decided
-	// Upload puts the build into the outbox.
-	Upload bool
+	// Remotes are the names of those that are to have the build.
+	Remotes []string
 	// Uncounted ends tell nothing of the job (the worker never received the build,
 	// or could not come back since the server was restarted): they count for
 	// nothing, and nobody waits.
@@ -79,7 +83,7 @@ func (s *State) Finish(now time.Time, end End, backoff Backoff) (Finished, error
 	if b == nil {
 		return Finished{}, unknownBuild(end.UUID)
 	}
-	e := Finished{UUID: end.UUID, Result: end.Result, Finished: instant(now), Upload: end.Upload}
+	e := Finished{UUID: end.UUID, Result: end.Result, Finished: instant(now), Upload: len(end.Remotes) > 0, Remotes: end.Remotes}
 	if b.Decided != nil {
 		e.Result = *b.Decided
 	}
@@ -152,6 +156,11 @@ func (e Finished) encode(w *der.Writer) {
 	job.EncodeTime(w, e.After)
 	w.Int(int64(e.Losses))
 	w.Int(int64(e.Setbacks))
+	w.Sequence(func() {
+		for _, name := range e.Remotes {
+			w.Text(name)
+		}
+	})
 }
 
 func decodeFinished(r *der.Reader) Event {
@@ -166,6 +175,9 @@ func decodeFinished(r *der.Reader) Event {
 	}
 	if r.More() {
 		e.Losses, e.Setbacks = decodeCount(r), decodeCount(r)
+	}
+	if r.More() {
+		e.Remotes = decodeRemotes(r)
 	}
 	return e
 }
@@ -190,8 +202,11 @@ func (e Finished) apply(s *State) error {
 		ended.Losses, ended.Setbacks = e.Losses, e.Setbacks
 		s.put(&ended)
 	}
-	if e.Upload {
-		s.post(e.UUID)
+	for _, name := range e.Remotes {
+		s.post(Post{UUID: e.UUID, Remote: name})
+	}
+	if e.Upload && len(e.Remotes) == 0 {
+		s.post(Post{UUID: e.UUID})
 	}
 	if e.Again {
 		run := *b.Run

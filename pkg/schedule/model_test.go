@@ -20,7 +20,7 @@ type model struct {
 	platforms []modelPlatform
 	queue     []modelRun // of all platforms; the next one of each is in front
 	building  []modelBuild
-	outbox    []uuid.UUID
+	outbox    []schedule.Post
 	runs      uint64
 }
 
@@ -312,8 +312,8 @@ func (m *model) finish(now time.Time, end schedule.End) bool {
 		result = m.building[i].result
 	}
 	m.building = slices.Delete(m.building, i, i+1)
-	if end.Upload {
-		m.outbox = append(m.outbox, end.UUID)
+	for _, remote := range end.Remotes {
+		m.outbox = append(m.outbox, schedule.Post{UUID: end.UUID, Remote: remote})
 	}
 	e := m.entry(run.job.Name)
 	if e == nil {
@@ -369,6 +369,37 @@ func modelAgain(r job.Retries, result job.Result) bool {
 	return lost || timeout || result.Code != 0 && r.OnFailure
 }
 
+// posted is the index of a build in the outbox for a remote, -1 if it is not there.
+func (m *model) posted(id uuid.UUID, remote string) int {
+	return slices.IndexFunc(m.outbox, func(p schedule.Post) bool { return p.UUID == id && p.Remote == remote })
+}
+
+func (m *model) unpost(id uuid.UUID, remote string) bool {
+	i := m.posted(id, remote)
+	if i >= 0 {
+		m.outbox = slices.Delete(m.outbox, i, i+1)
+	}
+	return i >= 0
+}
+
+func (m *model) parkPost(id uuid.UUID, remote, reason string) bool {
+	i := m.posted(id, remote)
+	if i >= 0 {
+		m.outbox[i].Parked = reason
+	}
+	return i >= 0
+}
+
+func (m *model) freePost(id uuid.UUID, remote string) bool {
+	i := m.posted(id, remote)
+	legal := i >= 0 && m.outbox[i].Parked != ""
+	if legal {
+		m.unpost(id, remote)
+		m.outbox = append(m.outbox, schedule.Post{UUID: id, Remote: remote})
+	}
+	return legal
+}
+
 // nextDue is when time alone changes something.
 func (m *model) nextDue(now time.Time) (next time.Time) {
 	consider := func(t time.Time) {
@@ -422,8 +453,8 @@ func (m *model) describe(now time.Time) string {
 		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q expanded %v decided %q\n",
 			r.uuid, r.run.id, words(r.run.job), r.run.platform, r.run.tries, r.workerID, r.expanded, r.decided)
 	}
-	for _, id := range m.outbox {
-		fmt.Fprintf(&b, "outbox %v\n", id)
+	for _, p := range m.outbox {
+		fmt.Fprintf(&b, "outbox %v\n", p)
 	}
 	fmt.Fprintf(&b, "next due %v\n", m.nextDue(now))
 	return b.String()
@@ -454,8 +485,8 @@ func describe(s *schedule.State, now time.Time) string {
 		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q expanded %v decided %q\n",
 			r.UUID, r.Run.ID, words(r.Run.Job), r.Run.Platform, r.Try-1, r.WorkerID, r.Expanded, decided)
 	}
-	for id := range s.Outbox() {
-		fmt.Fprintf(&b, "outbox %v\n", id)
+	for p := range s.Outbox() {
+		fmt.Fprintf(&b, "outbox %v\n", p)
 	}
 	next, _ := s.NextDue(now)
 	fmt.Fprintf(&b, "next due %v\n", next)

@@ -119,6 +119,9 @@ var operations = []struct {
 	{"finish", 18, (*walker).finish},
 	{"cancel", 2, (*walker).cancel},
 	{"deliver", 3, (*walker).deliver},
+	{"park a post", 2, (*walker).parkPost},
+	{"free a post", 2, (*walker).freePost},
+	{"drop a post", 1, (*walker).dropPost},
 }
 
 func (w *walker) step() string {
@@ -360,7 +363,7 @@ func (w *walker) finish() bool {
 	}
 	end := schedule.End{
 		UUID: w.build(), Result: result,
-		Upload: w.IntN(2) == 0, Uncounted: w.IntN(6) == 0, Final: w.IntN(8) == 0,
+		Remotes: [][]string{nil, {"a"}, {"a", "b"}}[w.IntN(3)], Uncounted: w.IntN(6) == 0, Final: w.IntN(8) == 0,
 	}
 	e, err := w.state.Finish(w.now, end, schedule.DefaultBackoff)
 	return w.change(w.model.finish(w.now, end), e, err)
@@ -383,20 +386,43 @@ func (w *walker) cancel() bool {
 	return w.change(w.model.cancel(func(r modelRun) bool { return r.id == id }), e, err)
 }
 
+// post is a build that was handed out and a remote, mostly one that waits for it.
+func (w *walker) post() (id uuid.UUID, remote string) {
+	if n := len(w.model.outbox); n > 0 && w.IntN(4) > 0 {
+		p := w.model.outbox[w.IntN(n)]
+		return p.UUID, p.Remote
+	}
+	return w.build(), []string{"", "a", "b", "c"}[w.IntN(4)]
+}
+
 func (w *walker) deliver() bool {
-	if len(w.uuids) == 0 {
-		return false
+	id, remote := w.post()
+	e, err := w.state.Deliver(id, remote)
+	return w.change(w.model.unpost(id, remote), e, err)
+}
+
+func (w *walker) dropPost() bool {
+	id, remote := w.post()
+	e, err := w.state.DropPost(id, remote)
+	return w.change(w.model.unpost(id, remote), e, err)
+}
+
+func (w *walker) parkPost() bool {
+	id, remote := w.post()
+	e, err := w.state.Park(id, remote, "answered 400")
+	return w.change(w.model.parkPost(id, remote, "answered 400"), e, err)
+}
+
+func (w *walker) freePost() bool {
+	id, remote := w.post()
+	e, ok := w.state.Free(id, remote)
+	if legal := w.model.freePost(id, remote); legal != ok {
+		w.t.Fatalf("freeing %v of %q: %v, model says %v", id, remote, ok, legal)
 	}
-	id := w.uuids[w.IntN(len(w.uuids))]
-	if len(w.model.outbox) > 0 && w.IntN(2) == 0 {
-		id = w.model.outbox[w.IntN(len(w.model.outbox))]
+	if ok {
+		w.apply(e)
 	}
-	i := slices.Index(w.model.outbox, id)
-	if i >= 0 {
-		w.model.outbox = slices.Delete(w.model.outbox, i, i+1)
-	}
-	e, err := w.state.Deliver(id)
-	return w.change(i >= 0, e, err)
+	return ok
 }
 
 func (w *walker) checkInvariants(what string) {

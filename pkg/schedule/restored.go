@@ -5,8 +5,6 @@ import (
 
 	"builder/pkg/der"
 	"builder/pkg/job"
-
-	"github.com/google/uuid"
 )
 
 // The events in this file state what is, instead of what happened. Snapshots
@@ -189,20 +187,29 @@ func (e RestoredBuilding) apply(s *State) error {
 
 // RestoredUpload is a build at the end of the outbox.
 //
-//	[15] { uuid Uuid }
-type RestoredUpload struct{ UUID uuid.UUID }
+//	[15] { uuid Uuid, remote, parked UTF8String }
+type RestoredUpload struct{ Post Post }
 
 func (RestoredUpload) tag() int { return tagRestoredUpload }
 
-func (e RestoredUpload) encode(w *der.Writer) { encodeUUID(w, e.UUID) }
+func (e RestoredUpload) encode(w *der.Writer) {
+	encodePost(w, e.Post.UUID, e.Post.Remote)
+	w.Text(e.Post.Parked)
+}
 
-func decodeRestoredUpload(r *der.Reader) Event { return RestoredUpload{job.DecodeUUID(r)} }
+func decodeRestoredUpload(r *der.Reader) Event {
+	p := Post{UUID: job.DecodeUUID(r)}
+	if r.More() {
+		p.Remote, p.Parked = decodeRemote(r), r.Text()
+	}
+	return RestoredUpload{p}
+}
 
 func (e RestoredUpload) apply(s *State) error {
-	if s.unsent[e.UUID] != nil {
-		return fmt.Errorf("build %v is to be uploaded twice", e.UUID)
+	if s.posted(e.Post.UUID, e.Post.Remote) != nil {
+		return fmt.Errorf("build %v is to be uploaded twice to %q", e.Post.UUID, e.Post.Remote)
 	}
-	s.post(e.UUID)
+	s.post(e.Post)
 	return nil
 }
 

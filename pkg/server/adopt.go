@@ -47,9 +47,10 @@ type orphan struct {
 	*Server
 	*schedule.Building
 	record   job.Build
-	recorded bool // record is durable
-	counts   bool // the last server recorded it: the end is the build's own
-	again    bool // another try of the run follows
+	recorded bool     // record is durable
+	counts   bool     // the last server recorded it: the end is the build's own
+	again    bool     // another try of the run follows
+	remotes  []string // that are to have it
 }
 
 // end makes the end of the build durable. It may be called again after an error.
@@ -61,9 +62,10 @@ func (o *orphan) end(wish *job.Result, change func(decision) error) error {
 		}
 		o.record, o.recorded = record, true
 	}
+	o.remotes = o.destinations(o.record.Result)
 	err := change(func(st *schedule.State, now time.Time) ([]schedule.Event, error) {
 		e, err := st.Finish(now, schedule.End{
-			UUID: o.UUID, Result: o.record.Result, Upload: o.Upload != "" && uploadable(o.record.Result), Uncounted: !o.counts,
+			UUID: o.UUID, Result: o.record.Result, Remotes: o.remotes, Uncounted: !o.counts,
 			Final: o.record.Result.Cause == job.Cancelled,
 		}, o.Backoff)
 		o.again = e.Again
@@ -86,9 +88,7 @@ func (o *orphan) endLater(ctx context.Context) {
 	if err != nil {
 		return // the server ends
 	}
-	if o.outbox != nil && uploadable(o.record.Result) {
-		o.outbox.Add(o.UUID, o.record.Job)
-	}
+	o.post(o.UUID, o.record.Job, o.remotes)
 	o.building.end(b.live, o.record, o.again)
 }
 

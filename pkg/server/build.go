@@ -110,10 +110,11 @@ func halted(ctx context.Context, err error) bool {
 func (b *build) end(ctx context.Context, result job.Result, uncounted bool) error {
 	record := b.commit(b.record(result))
 	again := false
+	remotes := b.destinations(record.Result)
 	err := b.retry(ctx, "ending the build", func() error {
 		return b.owner.change(ctx, func(st *schedule.State, now time.Time) ([]schedule.Event, error) {
 			e, err := st.Finish(now, schedule.End{
-				UUID: b.UUID, Result: record.Result, Upload: b.outbox != nil && uploadable(record.Result), Uncounted: uncounted,
+				UUID: b.UUID, Result: record.Result, Remotes: remotes, Uncounted: uncounted,
 				Final: result.Cause == job.Cancelled, // also one that could not be kept
 			}, b.Backoff)
 			again = e.Again
@@ -124,16 +125,13 @@ func (b *build) end(ctx context.Context, result job.Result, uncounted bool) erro
 		return err // the server ends; the next one adopts the record
 	}
 	b.closeDraft()
-	if err == nil && b.outbox != nil && uploadable(record.Result) {
-		b.outbox.Add(b.UUID, record.Job)
+	if err == nil {
+		b.post(b.UUID, record.Job, remotes)
 	}
 	b.building.end(b.live, record, again)
 	b.log.Info().Stringer("result", record.Result).Dur("dur", record.Finished.Sub(record.Started)).Msg("build ended")
 	return err
 }
-
-// uploadable leaves out ends that tell nothing of the job.
-func uploadable(r job.Result) bool { return !r.Infrastructure() }
 
 // record is the build as it is kept.
 func (b *build) record(result job.Result) job.Build {

@@ -29,6 +29,7 @@ var (
 	ownRequests = append([]wire.Kind{
 		wire.KindDefine, wire.KindStatus, wire.KindWatch, wire.KindList, wire.KindExport, wire.KindCancel,
 		wire.KindDescribe, wire.KindFetch, wire.KindFind,
+		wire.KindOutbox, wire.KindOutboxChange,
 	}, legacyRequests...)
 )
 
@@ -181,6 +182,10 @@ func (c *clientSession) serve(ctx context.Context, m wire.Message) error {
 		return c.fetch(ctx, m)
 	case wire.Find:
 		return c.findBuilds(ctx, m)
+	case wire.Outbox:
+		return c.outbox(ctx, m)
+	case wire.OutboxChange:
+		return c.outboxChange(ctx, m)
 	}
 	return fmt.Errorf("%w: %v", wire.ErrUnexpected, m.Kind())
 }

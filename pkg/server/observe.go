@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"builder/pkg/job"
-	"builder/pkg/schedule"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
@@ -224,31 +223,4 @@ func (c *clientSession) export(what string) error {
 		return failed
 	}
 	return err
-}
-
-// uploads is where the outbox gets builds from.
-type uploads struct{ s *Server }
-
-// Open implements upload.Source.
-func (u uploads) Open(id uuid.UUID) (int64, func(io.Writer) error, error) {
-	return u.s.store.Export(id)
-}
-
-// Delivered implements upload.Source.
-func (u uploads) Delivered(ctx context.Context, id uuid.UUID) error {
-	return u.s.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
-		e, err := st.Deliver(id)
-		return []schedule.Event{e}, err
-	})
-}
-
-// fillOutbox hands over what was not delivered before.
-func (s *Server) fillOutbox() {
-	for id := range s.owner.state.Outbox() {
-		build, err := s.store.Build(id)
-		if err != nil {
-			s.Log.Error().Err(err).Stringer("build", id).Msg("reading a build that waits for upload")
-		}
-		s.outbox.Add(id, build.Job)
-	}
 }

@@ -9,6 +9,7 @@
 //	                 deliver.go   contents of one build of such a worker
 //	held.go        a build of such a worker: a goroutine of its own, whatever becomes of connections
 //	owner.go       the one goroutine that changes the state: journal first, then tell
+//	outbox.go      who is to have builds that have ended: frontends and hooks
 //	building.go    the builds that run, for observers and for those who cancel
 //
 // The invariant: what anybody is told is on disk.
@@ -26,6 +27,7 @@ import (
 	"time"
 
 	"builder/pkg/disk"
+	"builder/pkg/hooks"
 	"builder/pkg/job"
 	"builder/pkg/journal"
 	"builder/pkg/schedule"
@@ -42,8 +44,11 @@ import (
 // Config is what a Server needs to know.
 type Config struct {
 	Dir       string // data directory
-	ConfigDir string // templates
-	Upload    string // URL of a web frontend; "" for none
+	ConfigDir string // templates and hooks
+	// Uploads are the web frontends that are to have each build; no two of one name.
+	Uploads []*upload.Frontend
+	// HookTimeout is how long a hook may run; 0 means hooks.DefaultTimeout.
+	HookTimeout time.Duration
 	// Timeout ends builds that run longer; 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Grace is how long a worker may take to end a build that it was told to
@@ -93,9 +98,10 @@ type Server struct {
 	templates template.Dir
 	building  *buildings
 	crew      *crew
-	resumed   []*held        // builds that were left running and go on, until Serve
-	orphans   []*orphan      // those that do not, and whose end the disk refused, until Serve
-	outbox    *upload.Outbox // nil without Upload
+	resumed   []*held   // builds that were left running and go on, until Serve
+	orphans   []*orphan // those that do not, and whose end the disk refused, until Serve
+	remotes   []*remote
+	hooks     hooks.Dir
 	budget    *wire.Budget
 	crowd     crowd
 	replies   replies
@@ -176,12 +182,10 @@ func (s *Server) open() error {
 	if s.store, err = store.Open(s.Files, s.Dir, running, s.Log); err != nil {
 		return err
 	}
-	if s.Upload != "" {
-		if s.outbox, err = upload.New(s.Upload, uploads{s}, s.Log); err != nil {
-			return err
-		}
+	if err := s.makeRemotes(); err != nil {
+		return err
 	}
-	return nil
+	return s.address()
 }
 
 // Close releases what Open took. Serve must have returned.
@@ -204,9 +208,7 @@ func (s *Server) Close() error {
 // run then are ended at the next Open.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
-	if s.outbox != nil {
-		s.fillOutbox() // before the state has its owner
-	}
+	s.fillOutbox() // before the state has its owner
 	for _, h := range s.resumed {
 		s.crew.begin(ctx, h)
 	}
@@ -216,8 +218,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.resumed, s.orphans = nil, nil
 	group.Go(func() error { return s.owner.run(ctx) })
 	group.Go(func() error { return s.accept(ctx, l) })
-	if s.outbox != nil {
-		group.Go(func() error { return s.outbox.Run(ctx) })
+	for _, r := range s.remotes {
+		group.Go(func() error { return r.outbox.Run(ctx) })
 	}
 	err := group.Wait()
 	s.crew.conducting.Wait()

@@ -102,6 +102,16 @@ func (s *Store) openContent(c job.Content) (disk.File, error) {
 	return f, nil
 }
 
+// ContentPath is the absolute path of c, for programs that are told of it, which must
+// not change it; empty when it is not there.
+func (s *Store) ContentPath(c job.Content) string {
+	path, err := filepath.Abs(s.contentFile(c))
+	if err != nil || !s.HasContent(c) {
+		return ""
+	}
+	return path
+}
+
 // contentFile joins names by hand, as there are ten thousands of them: filepath.Join
 // costs more than the file system does.
 func (s *Store) contentFile(c job.Content) string {

@@ -22,6 +22,7 @@ const (
 	CapResume = "resume" // Holding, Resume, Done, Want, Deliver, Content, Missing, Later; also a peer's
 	CapAlive  = "alive"  // Alive; also a peer's
 	CapFetch  = "fetch"  // Describe, Fetch, Find; outputs in ListReply
+	CapOutbox = "outbox" // Outbox, OutboxChange, OutboxReply
 )
 
 // CapDismissed is a worker's, sent in Introduce: it understands Dismissed.
@@ -72,6 +73,7 @@ type (
 		Jobs      []JobStatus
 		Platforms []PlatformStatus
 		Building  []BuildStatus
+		Remotes   []RemoteStatus // that there are, or that builds wait for
 	}
 	// JobStatus is one job of the schedule.
 	JobStatus struct {

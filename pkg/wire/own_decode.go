@@ -72,6 +72,8 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 		return Stored{UUID: job.DecodeUUID(&in), Refused: in.Text()}
 	case KindDismissed:
 		return Dismissed{Text: in.Text()}
+	case KindOutbox, KindOutboxReply, KindOutboxChange:
+		return decodeOutbox(kind, &in)
 	default:
 		return decodeResuming(kind, r, &in)
 	}
@@ -102,6 +104,9 @@ func decodeStatusReply(in *der.Reader) Message {
 	}
 	for building := in.Enter(der.Sequence); building.More(); {
 		m.Building = append(m.Building, decodeBuildStatus(&building))
+	}
+	if in.More() {
+		m.Remotes = decodeRemotes(in)
 	}
 	return m
 }

@@ -54,7 +54,7 @@ func (m Accepted) encode(w *der.Writer) {
 func (Status) encode(w *der.Writer) { w.Sequence(func() {}) }
 
 func (m StatusReply) encode(w *der.Writer) {
-	source := StatusSource{Jobs: slices.Values(m.Jobs), Building: m.Building}
+	source := StatusSource{Jobs: slices.Values(m.Jobs), Building: m.Building, Remotes: m.Remotes}
 	for _, p := range m.Platforms {
 		source.Platforms = append(source.Platforms, PlatformSource{p, slices.Values(p.Queue)})
 	}

@@ -60,6 +60,7 @@ var ownMessages = []struct {
 			Workers: []wire.WorkerStatus{{Name: "pine", Address: "[::1]:4711", Since: ownTime, Build: ownUUID}},
 		}},
 		Building: []wire.BuildStatus{ownState},
+		Remotes:  []wire.RemoteStatus{{Name: "https://host/upload", Configured: true, Waiting: 3, Parked: 1}},
 	}},
 	{"watch_run", wire.Watch{Run: 7, From: 1_000_000}},
 	{"watch_again", wire.Watch{Run: 7, From: 12, Build: ownUUID}},
@@ -111,6 +112,17 @@ var ownMessages = []struct {
 	{"described", wire.Described{Build: ownBuild}},
 	{"fetch", wire.Fetch{UUID: ownUUID, Files: []wire.FilePart{{Path: "bin/hello", Offset: 1 << 40}, {Path: "a"}}}},
 	{"find", wire.Find{SHA256: ownJob.Script.SHA256, Limit: 50}},
+	{"outbox", wire.Outbox{Remote: "https://host/upload", Limit: 100}},
+	{"outbox_change", wire.OutboxChange{Action: wire.OutboxDrop, What: "1234", Remote: "upload-hooks"}},
+	{"outbox_reply", wire.OutboxReply{
+		Remotes: []wire.RemoteStatus{{Name: "https://host/upload", Configured: true, Waiting: 3, Parked: 1}, {Waiting: 1}},
+		Posts: []wire.PostStatus{
+			{UUID: ownUUID, Job: "hello", Remote: "https://host/upload", Parked: "the remote answered 401 Unauthorized"},
+			{UUID: ownUUID, Job: "hello", Remote: "https://host/upload", Tries: 2, Next: ownTime, Error: "broken pipe"},
+			{UUID: ownUUID, Job: "site", Remote: "https://host/upload", Sending: true},
+		},
+		Changed: 7,
+	}},
 	{"later", wire.Later{After: 5 * time.Second, Reason: "the server is restarted"}},
 }
 

@@ -93,6 +93,10 @@ const (
 	KindDescribed   Kind = 98
 	KindFetch       Kind = 99
 	KindFind        Kind = 100
+
+	KindOutbox       Kind = 103
+	KindOutboxReply  Kind = 104
+	KindOutboxChange Kind = 105
 )
 
 // MaxScript is the longest script, in octets.
@@ -164,6 +168,10 @@ var kinds = map[Kind]struct {
 	KindDescribed:   {"described", 64 * megabyte},
 	KindFetch:       {"fetch", smallFrame}, // which a slow reader of the answer holds
 	KindFind:        {"find", 4 * kilobyte},
+
+	KindOutbox:       {"outbox", 8 * kilobyte},
+	KindOutboxReply:  {"outbox reply", 64 * megabyte},
+	KindOutboxChange: {"outbox change", 8 * kilobyte},
 }
 
 // String names the kind in messages.
