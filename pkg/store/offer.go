@@ -7,8 +7,6 @@ import (
 	"slices"
 
 	"builder/pkg/job"
-
-	"github.com/google/uuid"
 )
 
 // maxMismatches is how often a content may come with another hash before it is
@@ -82,7 +80,7 @@ func (d *Draft) Offer(artifacts []job.Artifact) error {
 		o.artifacts = append(o.artifacts, a)
 		if !seen[a.Content] {
 			seen[a.Content] = true
-			o.contents = append(o.contents, o.delivery(d.store, d.place.id, a.Content))
+			o.contents = append(o.contents, o.delivery(d, a.Content))
 		}
 	}
 	for c, p := range o.known {
@@ -111,7 +109,8 @@ func (o *offer) find(d *Draft) error {
 }
 
 // delivery returns the delivery of c, perhaps a new one.
-func (o *offer) delivery(s *Store, id uuid.UUID, c job.Content) *delivery {
+func (o *offer) delivery(d *Draft, c job.Content) *delivery {
+	s, id := d.store, d.place.id
 	p := o.known[c]
 	if p == nil {
 		p = &delivery{receiving: receiving{content: c, name: s.deliveryFile(id, c)}}
@@ -124,9 +123,7 @@ func (o *offer) delivery(s *Store, id uuid.UUID, c job.Content) *delivery {
 		}
 		o.known[c] = p
 	}
-	if p.lacks() && !o.receives(p) && s.HasContent(c) {
-		// This is where retention has to be told that c is in use until the draft
-		// ends: the worker will not be asked for it.
+	if p.lacks() && !o.receives(p) && s.holdsContent(d.hold, c) {
 		p.discard(s)
 		p.here = &incoming{content: c}
 	}

@@ -40,6 +40,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"builder/pkg/disk"
@@ -66,11 +67,14 @@ type Store struct {
 	root  string // of the reference's results
 	log   zerolog.Logger
 	dirs  *directories
+	use   *use
 	index *index
 	// unrecorded are our builds that had no record when the Store was opened.
 	unrecorded []place
 	// received counts the files in tmp, for their names.
 	received atomic.Uint64
+	// pruning is held by the one Prune, marking by who decides by a build's marks.
+	pruning, marking sync.Mutex
 }
 
 // Open opens the data directory dir: it makes what is missing, removes what was
@@ -85,7 +89,7 @@ func Open(fsys disk.FS, dir string, unfinished func(uuid.UUID) bool, log zerolog
 	if unfinished == nil {
 		unfinished = func(uuid.UUID) bool { return false }
 	}
-	s := &Store{fsys: fsys, root: dir, log: log, dirs: newDirectories(fsys)}
+	s := &Store{fsys: fsys, root: dir, log: log, dirs: newDirectories(fsys), use: newUse()}
 	for _, name := range []string{s.builds(), s.contents(), s.temporaries()} {
 		if err := disk.MkdirAll(fsys, name, 0o755); err != nil {
 			return nil, fmt.Errorf("making the store in %s: %w", dir, err)
