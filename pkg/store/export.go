@@ -15,7 +15,8 @@ import (
 // Export returns a build as a result file of the reference: its size, and what
 // writes it, in constant memory, as often as it is called. A result that the
 // reference left is given as it lies there; ours is encoded from the record.
-// What is missing or cut is found here. Octets that were changed are found by
+// What is missing or cut is found here; of what was pruned the error is a
+// [*PrunedError]. Octets that were changed are found by
 // write: it then fails before it has written the last of them.
 func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, err error) {
 	p, err := s.index.find(id)
@@ -31,6 +32,9 @@ func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, e
 		return 0, nil, err
 	}
 	b := rec.build
+	if _, err := s.artifactsOf(p, b); err != nil {
+		return 0, nil, fmt.Errorf("exporting build %v: %w", id, err)
+	}
 	lines, err := s.exportConsole(dir, rec)
 	if err != nil {
 		return 0, nil, err
@@ -145,7 +149,8 @@ func (s *Store) exportResult(p place) (int64, func(io.Writer) error, error) {
 
 // OpenArtifact opens an artifact of a build for reading and returns its size;
 // the caller closes it. When the build has none of that path the error is an
-// fs.ErrNotExist, when there is no such build an [ErrNotFound].
+// fs.ErrNotExist, when there is no such build an [ErrNotFound], when its artifacts
+// were pruned a [*PrunedError].
 func (s *Store) OpenArtifact(id uuid.UUID, path string) (io.ReadCloser, int64, error) {
 	p, err := s.index.find(id)
 	if err != nil {
@@ -158,7 +163,11 @@ func (s *Store) OpenArtifact(id uuid.UUID, path string) (io.ReadCloser, int64, e
 	if err != nil {
 		return nil, 0, err
 	}
-	for _, a := range rec.build.Artifacts {
+	artifacts, err := s.artifactsOf(p, rec.build)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, a := range artifacts {
 		if a.Path == path {
 			in, err := s.OpenChecked(a.Content)
 			return in, a.Size, err

@@ -6,6 +6,10 @@
 //	<dir>/v1/builds/<job>/<uuid>/record         the build; there when it is complete
 //	                             console        its console, see package console
 //	                             console.index
+//	                             pinned         see Pin
+//	                             pruned         its artifacts are gone, see Prune
+//	                             uploaded       a frontend has it
+//	<dir>/v1/builds/<job>/<uuid>.removed/       what is left of one that a Prune removes
 //	<dir>/v1/content/<aa>/<sha256>              octets by their hash, each once
 //	<dir>/v1/tmp/<n>                            contents that are being received
 //	             <uuid>-<sha256>-<size>         those offered for a build, whole or in part
@@ -16,7 +20,8 @@
 // everything that it names is durable. Of a commit that was under way when the
 // power was cut anything may be left but a record without its contents; whoever
 // knows which builds have not finished asks [Store.Recorded] whether they have.
-// Nothing of a committed build is changed again.
+// Record and console of a committed build are never changed again: what is said about
+// it later are marks, empty files beside them. Only [Store.Prune] removes anything.
 //
 // A record is a file of
 //
