@@ -79,11 +79,13 @@ func prepare(t *testing.T, fsys disk.FS, dir string) {
 }
 
 // decide is what the server would decide.
-func decide([]retention.Build) (store.Decision, error) {
+func decide(builds []retention.Build) (store.Decision, error) {
 	d := store.Decision{Needed: []job.Content{job.ContentOf([]byte(scheduled))}}
-	for n := 1; n <= len(before); n++ {
-		if fate := fates[n]; fate != 0 {
-			d.Verdicts = append(d.Verdicts, retention.Verdict{Build: retention.Build{UUID: number(n)}, Fate: fate})
+	for _, b := range builds {
+		for n, fate := range fates {
+			if b.UUID == number(n) && (fate == retention.Remove || !b.Pruned) {
+				d.Verdicts = append(d.Verdicts, retention.Verdict{Build: b, Fate: fate})
+			}
 		}
 	}
 	return d, nil

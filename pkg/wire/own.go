@@ -67,6 +67,7 @@ type (
 		Jobs      []JobStatus
 		Platforms []PlatformStatus
 		Building  []BuildStatus
+		Paused    string // why no builds are handed out; "" while they are
 	}
 	// JobStatus is one job of the schedule.
 	JobStatus struct {
@@ -135,7 +136,10 @@ type (
 		Limit int64
 	}
 	// ListReply answers List; the builds come without artifacts and notes.
-	ListReply struct{ Builds []job.Build }
+	ListReply struct {
+		Builds []job.Build
+		Marks  []BuildMark // of those that have any
+	}
 	// Export asks for a build's result file, by uuid or prefix.
 	Export struct{ What string }
 	// ExportReply is the reference's result file: Size octets that Write writes.

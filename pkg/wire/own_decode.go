@@ -45,6 +45,9 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 		for builds := in.Enter(der.Sequence); builds.More(); {
 			m.Builds = append(m.Builds, job.DecodeBuild(&builds))
 		}
+		if in.More() {
+			m.Marks = decodeMarks(&in)
+		}
 		return m
 	case KindExport:
 		return Export{What: in.Text()}
@@ -63,7 +66,7 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	case KindDismissed:
 		return Dismissed{Text: in.Text()}
 	default:
-		return decodeResuming(kind, r, &in)
+		return decodeRetention(kind, r, &in)
 	}
 }
 
@@ -92,6 +95,9 @@ func decodeStatusReply(in *der.Reader) Message {
 	}
 	for building := in.Enter(der.Sequence); building.More(); {
 		m.Building = append(m.Building, decodeBuildStatus(&building))
+	}
+	if in.More() {
+		m.Paused = in.Text()
 	}
 	return m
 }

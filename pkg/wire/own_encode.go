@@ -52,7 +52,7 @@ func (m Accepted) encode(w *der.Writer) {
 func (Status) encode(w *der.Writer) { w.Sequence(func() {}) }
 
 func (m StatusReply) encode(w *der.Writer) {
-	source := StatusSource{Jobs: slices.Values(m.Jobs), Building: m.Building}
+	source := StatusSource{Jobs: slices.Values(m.Jobs), Building: m.Building, Paused: m.Paused}
 	for _, p := range m.Platforms {
 		source.Platforms = append(source.Platforms, PlatformSource{p, slices.Values(p.Queue)})
 	}
@@ -126,6 +126,7 @@ func (m ListReply) encode(w *der.Writer) {
 				job.EncodeBuild(w, b)
 			}
 		})
+		encodeMarks(w, m.Marks)
 	})
 }
 

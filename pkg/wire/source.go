@@ -29,6 +29,7 @@ type StatusSource struct {
 	Jobs      iter.Seq[JobStatus]
 	Platforms []PlatformSource
 	Building  []BuildStatus
+	Paused    string
 }
 
 // PlatformSource is a PlatformStatus in a StatusSource: Runs takes the place of
@@ -92,6 +93,7 @@ func (m StatusSource) encode(w *der.Writer) {
 				b.encode(w)
 			}
 		})
+		w.Text(m.Paused)
 	})
 }
 

@@ -89,6 +89,10 @@ const (
 	KindMissing     Kind = 90
 	KindAlive       Kind = 91
 	KindLater       Kind = 92
+	KindPin         Kind = 93
+	KindPinned      Kind = 94
+	KindPrune       Kind = 95
+	KindPruneReply  Kind = 96
 )
 
 // MaxScript is the longest script, in octets.
@@ -156,6 +160,10 @@ var kinds = map[Kind]struct {
 	KindMissing:     {"missing", 64 * kilobyte},
 	KindAlive:       {"alive", 64},
 	KindLater:       {"later", 4 * kilobyte},
+	KindPin:         {"pin", 4 * kilobyte},
+	KindPinned:      {"pinned", 64},
+	KindPrune:       {"prune", 4 * kilobyte},
+	KindPruneReply:  {"prune reply", 1024 * megabyte},
 }
 
 // String names the kind in messages.
