@@ -25,6 +25,7 @@ type build struct {
 	origin   time.Time // of the console's deltas where the worker sends none
 	draft    *store.Draft
 	script   job.Content
+	release  func()        // of the script, that the record is to name
 	duration time.Duration // on the worker's clock; 0 if it sent none
 	notes    []string
 }
@@ -32,7 +33,7 @@ type build struct {
 func (s *Server) newBuild(building *schedule.Building) *build {
 	run := building.Run
 	return &build{
-		Server: s, live: s.building.get(building.UUID), origin: time.Now(),
+		Server: s, live: s.building.get(building.UUID), origin: time.Now(), release: func() {},
 		limits: run.Job.Limits.Or(job.Limits{Timeout: s.Timeout}).Or(job.DefaultLimits),
 		log: s.Log.With().Str("job", run.Job.Name).Str("build", building.UUID.String()).
 			Str("platform", run.Platform).Str("worker", building.Worker).Logger(),
@@ -50,29 +51,33 @@ func (b *build) begin() error {
 	return nil
 }
 
-// script makes the text that a run executes.
-func (s *Server) script(run *job.Run) ([]byte, job.Content, error) {
+// expanded makes the text that the build's run executes, and keeps what the record
+// will name.
+func (b *build) expanded() ([]byte, error) {
+	run := b.Run
 	if run.Job.Template == "" {
-		in, err := s.store.OpenChecked(run.Job.Script)
+		in, err := b.store.OpenChecked(run.Job.Script)
 		if err != nil {
-			return nil, job.Content{}, fmt.Errorf("opening the script: %w", err)
+			return nil, fmt.Errorf("opening the script: %w", err)
 		}
 		defer in.Close()
 		text, err := io.ReadAll(in)
 		if err != nil {
-			return nil, job.Content{}, fmt.Errorf("reading the script: %w", err)
+			return nil, fmt.Errorf("reading the script: %w", err)
 		}
-		return text, run.Job.Script, nil
+		b.script = run.Job.Script
+		return text, nil
 	}
-	text, err := s.expand(run.Job, run.Platform)
+	text, err := b.expand(run.Job, run.Platform)
 	if err != nil {
-		return nil, job.Content{}, err
+		return nil, err
 	}
-	content, err := s.store.Put(bytes.NewReader(text))
+	content, release, err := b.store.PutHeld(bytes.NewReader(text))
 	if err != nil {
-		return nil, job.Content{}, fmt.Errorf("keeping the script: %w", err)
+		return nil, fmt.Errorf("keeping the script: %w", err)
 	}
-	return text, content, nil
+	b.script, b.release = content, release
+	return text, nil
 }
 
 // end makes the build's end durable: first the record and all that it names, then
@@ -80,6 +85,7 @@ func (s *Server) script(run *job.Run) ([]byte, job.Content, error) {
 // error is schedule.ErrEnded when the build had ended before, or says that the
 // server ends: the next one goes on.
 func (b *build) end(ctx context.Context, result job.Result, uncounted bool) error {
+	defer b.release()
 	record := b.commit(b.record(result))
 	again := false
 	err := b.retry(ctx, "ending the build", func() error {

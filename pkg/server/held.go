@@ -171,8 +171,7 @@ func (h *held) conduct(ctx context.Context) {
 // handOut sends the build to the worker and makes its place in the store: the
 // worker gets ready meanwhile. The step is the end of a build that could not begin.
 func (h *held) handOut() life.Step {
-	text, script, noScript := h.Server.script(h.Run)
-	h.script = script
+	text, noScript := h.expanded()
 	unsent := errors.New("its connection ended before it was handed the build")
 	h.mu.Lock()
 	l := h.link

@@ -196,7 +196,11 @@ func (c *clientSession) list(ctx context.Context, m wire.List) error {
 	if err != nil {
 		return err
 	}
-	return c.send(wire.ListReply{Builds: builds})
+	marks, err := c.marks(builds)
+	if err != nil {
+		return err
+	}
+	return c.send(wire.ListReply{Builds: builds, Marks: marks})
 }
 
 // export answers with a build's result file. Damage that is found before the
@@ -234,8 +238,12 @@ func (u uploads) Open(id uuid.UUID) (int64, func(io.Writer) error, error) {
 	return u.s.store.Export(id)
 }
 
-// Delivered implements upload.Source.
+// Delivered implements upload.Source. The build is marked before it leaves the outbox:
+// without the mark its artifacts would be kept for as long as the build.
 func (u uploads) Delivered(ctx context.Context, id uuid.UUID) error {
+	if err := u.s.store.MarkUploaded(id); err != nil {
+		u.s.Log.Error().Err(err).Stringer("build", id).Msg("marking a build as uploaded")
+	}
 	return u.s.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
 		e, err := st.Deliver(id)
 		return []schedule.Event{e}, err

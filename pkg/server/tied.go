@@ -40,8 +40,7 @@ type tied struct {
 // not bring, err says that the connection can not be used any more. The worker
 // hears of the build first: it gets ready while its place in the store is made.
 func (b *tied) conduct(ctx context.Context, gone error) (job.Result, error) {
-	text, script, noScript := b.Server.script(b.Run)
-	b.script = script
+	text, noScript := b.expanded()
 	if noScript == nil && gone == nil {
 		b.sent = true
 		gone = b.send(text)

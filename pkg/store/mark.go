@@ -89,35 +89,49 @@ func (s *Store) checkPruned(p place) error {
 
 // Pin keeps a build that has ended from every Prune, until Unpin. That is durable
 // when it returns. Pinning again does nothing. What was pruned before stays gone.
-func (s *Store) Pin(id uuid.UUID) error { return s.mark(id, pinnedFile, true) }
+func (s *Store) Pin(id uuid.UUID) error { return s.pin(id, true) }
 
-// Unpin takes back Pin; when there was none it does nothing.
-func (s *Store) Unpin(id uuid.UUID) error { return s.mark(id, pinnedFile, false) }
+// Unpin takes back Pin, durably; when there was none it does nothing.
+func (s *Store) Unpin(id uuid.UUID) error { return s.pin(id, false) }
 
-// MarkUploaded notes that a frontend has all of a build, so that its artifacts may go
-// some time after now.
-func (s *Store) MarkUploaded(id uuid.UUID) error { return s.mark(id, uploadedFile, true) }
-
-func (s *Store) mark(id uuid.UUID, name string, set bool) error {
-	p, err := s.index.find(id)
+func (s *Store) pin(id uuid.UUID, set bool) error {
+	dir, err := s.mark(id, pinnedFile, set)
 	if err != nil {
 		return err
 	}
-	if p.origin == theirs {
-		return fmt.Errorf("build %v was taken over from the reference: its result is left as it is, and never removed", id)
-	}
-	dir := s.dir(p)
-	if err := s.changeMark(dir, name, set); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("it was just removed: %w", ErrNotFound)
-		}
-		return fmt.Errorf("marking build %v as %s: %w", id, name, err)
-	}
 	// Also when nothing was changed: whoever did may not have come to that yet.
 	if err := s.fsys.SyncDir(dir); err != nil {
-		return fmt.Errorf("marking build %v as %s: %w", id, name, err)
+		return fmt.Errorf("marking build %v: %w", id, err)
 	}
 	return nil
+}
+
+// MarkUploaded notes that a frontend has all of a build, so that its artifacts may go
+// some time after now. It is not durable at once: without it they stay as long as the
+// build.
+func (s *Store) MarkUploaded(id uuid.UUID) error {
+	_, err := s.mark(id, uploadedFile, true)
+	return err
+}
+
+// mark makes or removes a mark and returns the directory that has it.
+func (s *Store) mark(id uuid.UUID, name string, set bool) (dir string, err error) {
+	p, err := s.index.find(id)
+	if err != nil {
+		return "", err
+	}
+	if p.origin == theirs {
+		return "", fmt.Errorf("build %v was taken over from the reference: its result is left as it is, and never removed", id)
+	}
+	dir = s.dir(p)
+	err = s.changeMark(dir, name, set)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("it was just removed: %w", ErrNotFound)
+	}
+	if err != nil {
+		return "", fmt.Errorf("marking build %v: %w", id, err)
+	}
+	return dir, nil
 }
 
 // changeMark makes or removes a mark. It decides against a Prune that is about to

@@ -365,14 +365,14 @@ func TestPinPowerCut(t *testing.T) {
 				first.Close()
 			}
 			s := open(t, fsys, dir)
-			for id, change := range map[uuid.UUID]func(uuid.UUID) error{number(1): s.Pin, number(5): s.Unpin, number(2): s.MarkUploaded} {
+			for id, change := range map[uuid.UUID]func(uuid.UUID) error{number(1): s.Pin, number(5): s.Unpin} {
 				if err := change(id); err != nil {
 					t.Fatal(err)
 				}
 			}
 			s.Close()
 			s = open(t, fsys.Crash(), dir)
-			for n, want := range map[int]store.Marks{1: {Pinned: true}, 2: {Uploaded: true}, 5: {}} {
+			for n, want := range map[int]store.Marks{1: {Pinned: true}, 5: {}} {
 				if got, err := s.Marks(before[n].build.Job, number(n)); got != want || err != nil {
 					t.Errorf("seed %d: marks of build %d: %+v, %v, want %+v", seed, n, got, err, want)
 				}
