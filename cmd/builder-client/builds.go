@@ -4,7 +4,9 @@ import (
 	"text/tabwriter"
 
 	"builder/pkg/client"
+	"builder/pkg/wire"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 )
 
@@ -28,18 +30,22 @@ func builds(o *options) *cobra.Command {
 					return usagef("JOB is empty")
 				}
 			}
-			list, err := c.Builds(cmd.Context(), name, limit)
+			list, err := c.List(cmd.Context(), name, limit)
 			if err != nil {
 				return err
 			}
+			marks := map[uuid.UUID]wire.BuildMark{}
+			for _, m := range list.Marks {
+				marks[m.UUID] = m
+			}
 			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), each(list, buildJSON))
+				return writeJSON(cmd.OutOrStdout(), each(list.Builds, markedJSON(marks)))
 			}
 			t := &table{w: tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)}
-			t.section("Builds", "none", "BUILD", "JOB", "PLATFORM", "RUN", "TRY", "STARTED", "TOOK", "RESULT")
-			for _, b := range list {
+			t.section("Builds", "none", "BUILD", "JOB", "PLATFORM", "RUN", "TRY", "STARTED", "TOOK", "MARKS", "RESULT")
+			for _, b := range list.Builds {
 				t.row(b.UUID.String(), quoted(b.Job), quoted(b.Platform), number(b.Run), number(uint64(max(0, b.Try))), clock(b.Started), span(b.Finished.Sub(b.Started)),
-					harmless(b.Result.String()))
+					marksOf(marks[b.UUID]), harmless(b.Result.String()))
 			}
 			return t.close()
 		}),
@@ -47,4 +53,17 @@ func builds(o *options) *cobra.Command {
 	cmd.Flags().IntVar(&limit, "limit", 50, "`number` of builds at the most; the server gives no more than 10000")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print them as JSON")
 	return cmd
+}
+
+// marksOf tells whether a build is pinned, and whether its artifacts are gone.
+func marksOf(m wire.BuildMark) string {
+	switch {
+	case m.Pinned && m.Pruned:
+		return "pinned, pruned"
+	case m.Pinned:
+		return "pinned"
+	case m.Pruned:
+		return "pruned"
+	}
+	return "-"
 }

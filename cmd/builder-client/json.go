@@ -19,6 +19,7 @@ type (
 		Jobs      []jobOut      `json:"jobs"`
 		Platforms []platformOut `json:"platforms"`
 		Building  []buildingOut `json:"building"`
+		Paused    string        `json:"paused"`
 	}
 	jobOut struct {
 		Name     string            `json:"name"`
@@ -31,6 +32,7 @@ type (
 		Limits   limitsOut         `json:"limits"`
 		Retries  int               `json:"retries"`
 		RetryOn  []string          `json:"retry_on"`
+		Keep     keepOut           `json:"keep"`
 		Parked   bool              `json:"parked"`
 	}
 	limitsOut struct {
@@ -39,6 +41,11 @@ type (
 		Grace        float64 `json:"grace"`
 		MaxConsole   int64   `json:"max_console"`
 		MaxArtifacts int64   `json:"max_artifacts"`
+	}
+	keepOut struct {
+		Builds int64 `json:"builds"`
+		Days   int64 `json:"days"`
+		Bytes  int64 `json:"bytes"`
 	}
 	contentOut struct {
 		SHA256 string `json:"sha256"`
@@ -89,6 +96,26 @@ type (
 		Success  bool        `json:"success"`
 		Result   resultOut   `json:"result"`
 		Script   *contentOut `json:"script"`
+		Pinned   bool        `json:"pinned"`
+		Pruned   bool        `json:"pruned"`
+		PrunedAt *time.Time  `json:"pruned_at"`
+	}
+	pruneOut struct {
+		DryRun       bool        `json:"dry_run"`
+		Builds       []prunedOut `json:"builds"`
+		Freed        int64       `json:"freed"`
+		Orphans      int64       `json:"orphans"`
+		OrphanOctets int64       `json:"orphan_octets"`
+		Damaged      int64       `json:"damaged"`
+	}
+	prunedOut struct {
+		UUID          uuid.UUID  `json:"uuid"`
+		Job           string     `json:"job"`
+		Platform      string     `json:"platform"`
+		Finished      *time.Time `json:"finished"`
+		ArtifactsOnly bool       `json:"artifacts_only"`
+		Beyond        string     `json:"beyond"`
+		Octets        int64      `json:"octets"`
 	}
 	resultOut struct {
 		Kind  string `json:"kind"`
@@ -116,7 +143,7 @@ func each[A, B any](list []A, convert func(A) B) []B {
 
 func statusJSON(s wire.StatusReply) statusOut {
 	return statusOut{
-		Jobs: each(s.Jobs, jobJSON), Platforms: each(s.Platforms, platformJSON), Building: each(s.Building, buildingJSON),
+		Jobs: each(s.Jobs, jobJSON), Platforms: each(s.Platforms, platformJSON), Building: each(s.Building, buildingJSON), Paused: s.Paused,
 	}
 }
 
@@ -128,7 +155,7 @@ func jobJSON(j wire.JobStatus) jobOut {
 	return jobOut{
 		Name: j.Job.Name, Platform: j.Job.Platform, Template: j.Job.Template, Vars: vars,
 		Script: contentJSON(j.Job.Script), Next: instant(j.Next), Plan: planJSON(j.Plan),
-		Limits: limitsJSON(j.Job.Limits), Retries: j.Job.Retries.Max() - 1, RetryOn: retryOn(j.Job.Retries), Parked: j.Parked,
+		Limits: limitsJSON(j.Job.Limits), Retries: j.Job.Retries.Max() - 1, RetryOn: retryOn(j.Job.Retries), Keep: keepOut(j.Job.Retention), Parked: j.Parked,
 	}
 }
 
@@ -187,6 +214,27 @@ func buildJSON(b job.Build) buildOut {
 			Kind: kindNames[b.Result.Kind], Code: b.Result.Code, Cause: string(b.Result.Cause), Text: b.Result.String(),
 		},
 		Script: contentJSON(b.Script),
+	}
+}
+
+// markedJSON is buildJSON with what is said about the build beside its record.
+func markedJSON(marks map[uuid.UUID]wire.BuildMark) func(job.Build) buildOut {
+	return func(b job.Build) buildOut {
+		out, mark := buildJSON(b), marks[b.UUID]
+		out.Pinned, out.Pruned, out.PrunedAt = mark.Pinned, mark.Pruned, instant(mark.At)
+		return out
+	}
+}
+
+func pruneJSON(r wire.PruneReply, dry bool) pruneOut {
+	return pruneOut{
+		DryRun: dry, Freed: r.Freed, Orphans: r.Orphans, OrphanOctets: r.OrphanOctets, Damaged: r.Damaged,
+		Builds: each(r.Builds, func(b wire.PrunedBuild) prunedOut {
+			return prunedOut{
+				UUID: b.UUID, Job: b.Job, Platform: b.Platform, Finished: instant(b.Finished),
+				ArtifactsOnly: b.ArtifactsOnly, Beyond: b.Bound, Octets: b.Octets,
+			}
+		}),
 	}
 }
 

@@ -196,6 +196,11 @@ func (c *Client) Schedule(ctx context.Context, j job.Job, script []byte, plan jo
 		return wire.Accepted{}, err
 	}
 	bounded := j.Limits != job.Limits{} || j.Retries != job.Retries{}
+	if j.Retention != (job.Retention{}) {
+		if err := c.need(ctx, wire.CapRetention, "keep only some builds of a job"); err != nil {
+			return wire.Accepted{}, err
+		}
+	}
 	if own {
 		if bounded {
 			if err := c.need(ctx, wire.CapLimits, "keep limits and retries of a job"); err != nil {
@@ -285,15 +290,21 @@ func (c *Client) Status(ctx context.Context) (wire.StatusReply, error) {
 
 // Builds lists builds that have ended, the newest first; of one job, or of all.
 func (c *Client) Builds(ctx context.Context, name string, limit int) ([]job.Build, error) {
+	list, err := c.List(ctx, name, limit)
+	return list.Builds, err
+}
+
+// List is Builds with what is said about them beside their records.
+func (c *Client) List(ctx context.Context, name string, limit int) (wire.ListReply, error) {
 	if err := c.need(ctx, wire.CapBuilds, "list builds that have ended"); err != nil {
-		return nil, err
+		return wire.ListReply{}, err
 	}
-	var builds []job.Build
+	var list wire.ListReply
 	err := c.ask(ctx, wire.List{Job: name, Limit: int64(limit)}, func(m wire.Message) error {
-		builds = m.(wire.ListReply).Builds
+		list = m.(wire.ListReply)
 		return nil
 	}, wire.KindListReply)
-	return builds, err
+	return list, err
 }
 
 // Export copies a build's result file to out. After an error in the middle out

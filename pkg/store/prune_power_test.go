@@ -28,7 +28,7 @@ const scheduled = "#!/bin/sh\nscheduled\n"
 // before are the builds that a Prune finds, by their number.
 var before = map[int]kept{
 	1: {build: buildOf("alpha", 1), lines: []string{"one"}, files: []file{{"a", "only in 1"}, {"b", "in 1 and 2"}}},
-	2: {build: buildOf("alpha", 2), lines: []string{"two"}, files: []file{{"a", "only in 2"}, {"b", "in 1 and 2"}, {"c", "in 2 and 3"}}},
+	2: {build: buildOf("alpha", 2), lines: []string{"two"}, files: []file{{"a", "only in 2"}, {"b", "in 1 and 2"}, {"c", "in 2 and 3"}, {"z", "alone in 2"}}},
 	3: {build: buildOf("alpha", 3), lines: []string{"three"}, files: []file{{"a", "only in 3"}, {"c", "in 2 and 3"}, {"d", "in 3 and 4"}}},
 	4: {build: buildOf("beta", 4), lines: []string{"four"}, files: []file{{"a", "only in 4"}, {"d", "in 3 and 4"}}},
 	5: {build: buildOf("beta", 5), lines: []string{"five"}, files: []file{{"a", "only in 5"}}},
