@@ -27,11 +27,16 @@ const scheduled = "#!/bin/sh\nscheduled\n"
 
 // before are the builds that a Prune finds, by their number.
 var before = map[int]kept{
-	1: {build: buildOf("alpha", 1), lines: []string{"one"}, files: []file{{"a", "only in 1"}, {"b", "in 1 and 2"}}},
+	1: {build: buildOf("alpha", 1), lines: []string{"one"}, files: []file{{"a", "only in 1"}, {"b", "in 1 and 2"}, {"t", "too in 1"}}},
 	2: {build: buildOf("alpha", 2), lines: []string{"two"}, files: []file{{"a", "only in 2"}, {"b", "in 1 and 2"}, {"c", "in 2 and 3"}, {"z", "alone in 2"}}},
-	3: {build: buildOf("alpha", 3), lines: []string{"three"}, files: []file{{"a", "only in 3"}, {"c", "in 2 and 3"}, {"d", "in 3 and 4"}}},
+	3: {build: withScript(buildOf("alpha", 3), "script of 3"), lines: []string{"three"}, files: []file{{"a", "only in 3"}, {"c", "in 2 and 3"}, {"d", "in 3 and 4"}}},
 	4: {build: buildOf("beta", 4), lines: []string{"four"}, files: []file{{"a", "only in 4"}, {"d", "in 3 and 4"}}},
 	5: {build: buildOf("beta", 5), lines: []string{"five"}, files: []file{{"a", "only in 5"}}},
+}
+
+func withScript(b job.Build, text string) job.Build {
+	b.Script = job.ContentOf([]byte(text))
+	return b
 }
 
 // during are those that end while it runs: all that they have is, at first, there.
@@ -39,6 +44,7 @@ var during = map[int]kept{
 	6: {build: buildOf("beta", 6), offers: []file{{"a", "only in 1"}, {"d", "only in 4"}}},
 	7: {build: buildOf("gamma", 7), lines: []string{"seven"}, offers: []file{{"a", "only in 2"}, {"n", "new in 7"}}},
 	8: {build: buildOf("gamma", 8), files: []file{{"a", "in 1 and 2"}, {"n", "new in 8"}}},
+	9: {build: buildOf("gamma", 9), offers: []file{{"a", "too in 1"}}},
 }
 
 // fates are what the Prune is told: 5 is pinned, whatever it says.
@@ -68,7 +74,7 @@ func prepare(t *testing.T, fsys disk.FS, dir string) {
 	for n := 1; n <= len(before); n++ {
 		mustCommit(t, s, before[n].build, before[n].lines, before[n].files)
 	}
-	for _, script := range []string{scheduled, "an orphan"} {
+	for _, script := range []string{scheduled, "script of 3", "an orphan"} {
 		if _, err := s.Put(strings.NewReader(script)); err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +102,8 @@ func decide(builds []retention.Build) (store.Decision, error) {
 
 // live is one Prune with builds that begin before and while it runs.
 func (p *purge) live(s *store.Store) {
-	early := p.start(s, 6)
+	early, lasting := p.start(s, 6), p.start(s, 9)
+	defer p.end(lasting, during[9])
 	_, err := s.Prune(context.Background(), false, func(builds []retention.Build) (store.Decision, error) {
 		late := p.start(s, 7)
 		p.end(early, during[6])
@@ -130,7 +137,7 @@ func (p *purge) start(s *store.Store, n int) *store.Draft {
 
 func (p *purge) end(d *store.Draft, k kept) {
 	if d != nil {
-		p.finish(d, k, false)
+		p.finish(d, k, false) // which offers again: what was there must be there still
 	}
 }
 
@@ -222,7 +229,7 @@ func (k kept) checkPruned(s *store.Store) error {
 // checkContents checks that there are those contents that something names, and no
 // half of a build.
 func (p *purge) checkContents(s *store.Store, fsys disk.FS, dir string) error {
-	want := map[string]bool{job.ContentOf([]byte(scheduled)).String(): true}
+	want := map[string]bool{job.ContentOf([]byte(scheduled)).String(): true, before[3].build.Script.String(): true}
 	list, err := s.List("", 0)
 	if err != nil {
 		return err
