@@ -387,3 +387,30 @@ func TestPinPowerCut(t *testing.T) {
 		}
 	}
 }
+
+// TestPruneMarkOfTheDead: of a build whose mark was made by a process that was killed
+// no content goes before the mark is durable.
+func TestPruneMarkOfTheDead(t *testing.T) {
+	for _, seed := range seeds(t, 1) {
+		fsys, dir := disktest.New(seed), scratch(t)
+		prepare(t, fsys, dir)
+		mark, err := fsys.OpenFile(filepath.Join(dir, "v1/builds/alpha", number(2).String(), "pruned"), os.O_WRONLY|os.O_CREATE, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mark.Close()
+		s := open(t, fsys, dir)
+		if _, err := s.Prune(t.Context(), false, decide); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := read(s.OpenContent(job.ContentOf([]byte("alone in 2")))); err == nil {
+			t.Fatal("the content is still there")
+		}
+		s.Close()
+		for range 30 {
+			if err := newPurge(seed).checkBefore(open(t, fsys.Crash(), dir), true); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+	}
+}
