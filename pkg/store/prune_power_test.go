@@ -362,8 +362,8 @@ func TestPruneKill(t *testing.T) {
 // TestPinPowerCut: a mark that was acknowledged is there for good, also when it was
 // made before by one that was killed.
 func TestPinPowerCut(t *testing.T) {
-	for _, seed := range seeds(t, 3) {
-		for n := 1; n < 20; n++ {
+	for _, seed := range seeds(t, 1) {
+		for n := 8; n < 14; n++ {
 			fsys, dir := disktest.New(seed+uint64(n)), scratch(t)
 			prepare(t, fsys, dir)
 			if first, err := store.Open(newMortal(fsys, n), dir, nil, zerolog.Nop()); err == nil {
