@@ -53,7 +53,7 @@ func TestPruneAsked(t *testing.T) {
 		if _, err := r.client().Schedule(t.Context(), j, []byte(name), job.Plan{Period: job.Never}, false); err != nil {
 			t.Fatal(err)
 		}
-		r.build(name+" 0")
+		r.build(name + " 0")
 		for n := range 2 {
 			r.execute(name)
 			r.build(fmt.Sprint(name, n+1))
@@ -88,7 +88,7 @@ func TestPruneAsked(t *testing.T) {
 	refused(t, err, `no job is called "nothing"`)
 	_, err = r.client().Pin(t.Context(), pinned.String(), false)
 	refused(t, err, "no such build")
-	_, err = r.client().Schedule(t.Context(), job.Job{Name: "bad", Platform: "p", Retention: job.Retention{Days: 1 << 40}}, []byte("x"), job.Plan{}, false)
+	_, err = r.newClient().Schedule(t.Context(), job.Job{Name: "bad", Platform: "p", Retention: job.Retention{Days: 1 << 40}}, []byte("x"), job.Plan{}, false)
 	refused(t, err, "days are too many")
 	r.execute("own")
 	w := r.requested(wire.OwnVersion, "p")
@@ -150,7 +150,9 @@ func TestPruneUploaded(t *testing.T) {
 	old := r.build("old")
 	r.execute("one")
 	latest := r.build("latest")
-	mark := func(id uuid.UUID) string { return filepath.Join(r.config.Dir, "v1/builds/one", id.String(), "uploaded") }
+	mark := func(id uuid.UUID) string {
+		return filepath.Join(r.config.Dir, "v1/builds/one", id.String(), "uploaded")
+	}
 	for _, id := range []uuid.UUID{old, latest} {
 		wait(t, "the mark", func() bool { return os.Chtimes(mark(id), time.Time{}, time.Now().Add(-8*24*time.Hour)) == nil })
 	}
