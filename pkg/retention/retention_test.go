@@ -50,6 +50,8 @@ func shown(verdicts []retention.Verdict) []string {
 	return all
 }
 
+func unboundedDays(string) job.Retention { return job.Retention{Days: job.Unbounded} }
+
 func TestDecide(t *testing.T) {
 	five := []retention.Build{build(1, 10, "+"), build(2, 8, "+"), build(3, 6, ""), build(4, 4, "+"), build(5, 2, "")}
 	tests := []struct {
@@ -66,16 +68,8 @@ func TestDecide(t *testing.T) {
 		{"a number of octets", retention.Policy{Default: job.Retention{Bytes: 35}}, five, []string{"2 remove keep-bytes", "1 remove keep-bytes"}},
 		{"less than anything has", retention.Policy{Default: job.Retention{Bytes: 1}}, five, []string{"3 remove keep-bytes", "2 remove keep-bytes", "1 remove keep-bytes"}},
 		{"the first bound that counts", retention.Policy{Default: job.Retention{Builds: 4, Days: 7, Bytes: 25}}, five, []string{"3 remove keep-bytes", "2 remove keep-days", "1 remove keep-builds"}},
-		{
-			"the job's own bounds, field by field",
-			retention.Policy{Default: job.Retention{Builds: 4, Days: 5}, Own: func(string) job.Retention { return job.Retention{Days: job.Unbounded} }},
-			five, []string{"1 remove keep-builds"},
-		},
-		{
-			"another job's bounds",
-			retention.Policy{Own: func(name string) job.Retention { return map[string]job.Retention{"other": {Builds: 1}}[name] }},
-			five, nil,
-		},
+		{"the job's own bounds, field by field", retention.Policy{Default: job.Retention{Builds: 4, Days: 5}, Own: unboundedDays}, five, []string{"1 remove keep-builds"}},
+		{"another job's bounds", retention.Policy{Own: func(name string) job.Retention { return map[string]job.Retention{"other": {Builds: 1}}[name] }}, five, nil},
 		{"one job only", retention.Policy{Default: job.Retention{Builds: 1}, Job: "other"}, five, nil},
 		{
 			"pinned and needed ones stay, and count",
