@@ -13,7 +13,7 @@ func (OS) Room(dir string) (Room, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return Room{}, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	unit := int64(cmp.Or(s.Frsize, s.Bsize)) // of another size on other machines
+	unit := int64(cmp.Or(s.Frsize, s.Bsize)) //nolint:unconvert // on machines of 32 bits it is none
 	return Room{
 		Free: int64(s.Bavail) * unit, Size: int64(s.Blocks) * unit,
 		FreeFiles: int64(s.Ffree), Files: int64(s.Files),

@@ -74,7 +74,8 @@ func TestDecide(t *testing.T) {
 		{
 			"pinned and needed ones stay, and count",
 			retention.Policy{Default: job.Retention{Builds: 2}, Needed: func(id uuid.UUID) bool { return id == build(2, 0, "").UUID }},
-			[]retention.Build{build(1, 10, ""), build(2, 8, ""), build(3, 6, "pinned"), build(4, 4, ""), build(5, 2, "")}, []string{"1 remove keep-builds"},
+			[]retention.Build{build(1, 10, ""), build(2, 8, ""), build(3, 6, "pinned"), build(4, 4, ""), build(5, 2, "")},
+			[]string{"1 remove keep-builds"},
 		},
 		{
 			"each platform has its own",
