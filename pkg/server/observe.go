@@ -238,16 +238,20 @@ func (u uploads) Open(id uuid.UUID) (int64, func(io.Writer) error, error) {
 	return u.s.store.Export(id)
 }
 
-// Delivered implements upload.Source. The build is marked before it leaves the outbox:
-// without the mark its artifacts would be kept for as long as the build.
+// Delivered implements upload.Source. The mark lets the artifacts go some days later;
+// should the server be killed before it, they stay for as long as the build.
 func (u uploads) Delivered(ctx context.Context, id uuid.UUID) error {
-	if err := u.s.store.MarkUploaded(id); err != nil {
-		u.s.Log.Error().Err(err).Stringer("build", id).Msg("marking a build as uploaded")
-	}
-	return u.s.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
+	err := u.s.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
 		e, err := st.Deliver(id)
 		return []schedule.Event{e}, err
 	})
+	if err != nil {
+		return err
+	}
+	if err := u.s.store.MarkUploaded(id); err != nil {
+		u.s.Log.Error().Err(err).Stringer("build", id).Msg("marking a build as uploaded")
+	}
+	return nil
 }
 
 // fillOutbox hands over what was not delivered before.
