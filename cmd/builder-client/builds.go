@@ -8,7 +8,9 @@ import (
 
 	"builder/pkg/client"
 	"builder/pkg/job"
+	"builder/pkg/wire"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 )
 
@@ -36,21 +38,15 @@ inputs (opam-switch, build-environment, system-packages).`,
 					return usagef("JOB is empty")
 				}
 			}
-			list, outputs, err := c.Outputs(cmd.Context(), name, limit)
+			reply, err := c.List(cmd.Context(), name, limit)
 			if err != nil {
 				return err
 			}
-			if outputs == nil {
-				outputs = make([]job.Output, len(list))
-			}
+			list := listedOf(reply)
 			if asJSON {
-				all := make([]listedOut, len(list))
-				for i, b := range list {
-					all[i] = listedJSON(b, outputs[i])
-				}
-				return writeJSON(cmd.OutOrStdout(), all)
+				return writeJSON(cmd.OutOrStdout(), each(list, listedJSON))
 			}
-			return writeBuilds(cmd.OutOrStdout(), list, outputs, name != "")
+			return writeBuilds(cmd.OutOrStdout(), list, name != "")
 		}),
 	}
 	cmd.Flags().IntVar(&limit, "limit", 50, "`number` of builds at the most; the server gives no more than 10000")
@@ -58,23 +54,45 @@ inputs (opam-switch, build-environment, system-packages).`,
 	return cmd
 }
 
+// listed is a build with what it came to, and what is said about it.
+type listed struct {
+	job.Build
+	output job.Output
+	mark   wire.BuildMark
+}
+
+func listedOf(reply wire.ListReply) []listed {
+	marks := map[uuid.UUID]wire.BuildMark{}
+	for _, m := range reply.Marks {
+		marks[m.UUID] = m
+	}
+	list := make([]listed, len(reply.Builds))
+	for i, b := range reply.Builds {
+		list[i] = listed{Build: b, mark: marks[b.UUID]}
+		if i < len(reply.Outputs) {
+			list[i].output = reply.Outputs[i]
+		}
+	}
+	return list
+}
+
 // writeBuilds shows builds; those of one job also by what they came to.
-func writeBuilds(out io.Writer, list []job.Build, outputs []job.Output, ofOneJob bool) error {
+func writeBuilds(out io.Writer, list []listed, ofOneJob bool) error {
 	t := &table{w: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
-	head := []string{"BUILD", "JOB", "PLATFORM", "RUN", "TRY", "STARTED", "TOOK", "RESULT"}
-	marks := marksOf(outputs)
-	comparable := ofOneJob && slices.ContainsFunc(marks, func(mark string) bool { return mark != "" })
+	head := []string{"BUILD", "JOB", "PLATFORM", "RUN", "TRY", "STARTED", "TOOK", "MARKS", "RESULT"}
+	letters := lettersOf(list)
+	comparable := ofOneJob && slices.ContainsFunc(letters, func(letter string) bool { return letter != "" })
 	if comparable {
 		head = slices.Insert(head, 7, "MAIN")
 	}
 	t.section("Builds", "none", head...)
 	for i, b := range list {
 		cells := []string{
-			b.UUID.String(), quoted(b.Job), quoted(b.Platform), number(b.Run), number(uint64(max(0, b.Try))), clock(b.Started), span(took(b)),
-			harmless(b.Result.String()),
+			b.UUID.String(), quoted(b.Job), quoted(b.Platform), number(b.Run), number(uint64(max(0, b.Try))), clock(b.Started), span(took(b.Build)),
+			marksOf(b.mark), harmless(b.Result.String()),
 		}
 		if comparable {
-			cells = slices.Insert(cells, 7, marks[i])
+			cells = slices.Insert(cells, 7, letters[i])
 		}
 		t.row(cells...)
 	}
@@ -84,14 +102,14 @@ func writeBuilds(out io.Writer, list []job.Build, outputs []job.Output, ofOneJob
 	return t.close()
 }
 
-// marksOf gives each distinct main artifact a letter, the oldest first, and marks
+// lettersOf gives each distinct main artifact a letter, the oldest first, and marks
 // those that differ though their inputs are equal. Builds without a main artifact
 // have none. The newest is the first.
-func marksOf(outputs []job.Output) []string {
+func lettersOf(list []listed) []string {
 	letters := map[[sha256.Size]byte]string{}
 	mains := map[[sha256.Size]byte]map[[sha256.Size]byte]bool{} // by the hash of the inputs
-	for _, o := range slices.Backward(outputs) {
-		main := o.Main.SHA256
+	for _, b := range slices.Backward(list) {
+		o, main := b.output, b.output.Main.SHA256
 		if o.Main.IsZero() {
 			continue
 		}
@@ -105,8 +123,9 @@ func marksOf(outputs []job.Output) []string {
 			mains[o.Inputs][main] = true
 		}
 	}
-	marks := make([]string, len(outputs))
-	for i, o := range outputs {
+	marks := make([]string, len(list))
+	for i, b := range list {
+		o := b.output
 		marks[i] = letters[o.Main.SHA256]
 		if len(mains[o.Inputs]) > 1 && !o.Main.IsZero() {
 			marks[i] += "!"
@@ -122,4 +141,17 @@ func letter(n int) string {
 		return text
 	}
 	return letter(n/26-1) + text
+}
+
+// marksOf tells whether a build is pinned, and whether its artifacts are gone.
+func marksOf(m wire.BuildMark) string {
+	switch {
+	case m.Pinned && m.Pruned:
+		return "pinned, pruned"
+	case m.Pinned:
+		return "pinned"
+	case m.Pruned:
+		return "pruned"
+	}
+	return "-"
 }

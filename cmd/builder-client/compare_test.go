@@ -62,7 +62,7 @@ func TestMarks(t *testing.T) {
 		"inputs are not known": {[]job.Output{output("x", 0), output("y", 0)}, "B A"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := strings.Join(cli.MarksOf(tt.outputs), " "); got != tt.want {
+			if got := strings.Join(cli.LettersOf(tt.outputs), " "); got != tt.want {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
@@ -71,7 +71,7 @@ func TestMarks(t *testing.T) {
 	for i := range 26*27 + 1 {
 		many = append([]job.Output{output(fmt.Sprint(i), 0)}, many...)
 	}
-	marks := cli.MarksOf(many)
+	marks := cli.LettersOf(many)
 	if got := []string{marks[0], marks[1], marks[len(marks)-27], marks[len(marks)-26]}; !cmp.Equal(got, []string{"AAA", "ZZ", "AA", "Z"}) {
 		t.Errorf("many: %q", got)
 	}

@@ -14,8 +14,6 @@ var (
 	Relative    = relative
 	Quoted      = quoted
 	Harmless    = harmless
-	ParseSize   = parseSize
-	Size        = size
 	WriteStatus = writeStatus
 	StatusJSON  = statusJSON
 	BuildJSON   = buildJSON
@@ -24,11 +22,10 @@ var (
 	WriteJSON   = writeJSON
 	Command     = command
 	NewScreen   = newScreen
-	ListedJSON  = listedJSON
-	FoundJSON   = foundJSON
-	MarksOf     = marksOf
-	Chosen      = chosen
-	Octets      = octets
+
+	FoundJSON = foundJSON
+	Chosen    = chosen
+	Octets    = octets
 
 	ParseSwitch      = parseSwitch
 	ParseEnvironment = parseEnvironment
@@ -53,3 +50,15 @@ func ComparisonJSON() any {
 	content := []difference[job.Content]{{name: "a", change: changed, a: job.ContentOf(nil), b: job.ContentOf([]byte("x"))}}
 	return comparisonJSON(comparison{artifacts: content, inputs: []inputComparison{{path: "opam-switch", lines: line}}})
 }
+
+// LettersOf gives the main artifacts of builds their letters.
+func LettersOf(outputs []job.Output) []string {
+	list := make([]listed, len(outputs))
+	for i, o := range outputs {
+		list[i].output = o
+	}
+	return lettersOf(list)
+}
+
+// ListedJSON is a build in a list.
+func ListedJSON(b job.Build, o job.Output) any { return listedJSON(listed{Build: b, output: o}) }

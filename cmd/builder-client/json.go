@@ -21,6 +21,7 @@ type (
 		Platforms []platformOut `json:"platforms"`
 		Building  []buildingOut `json:"building"`
 		Remotes   []remoteOut   `json:"remotes"`
+		Paused    string        `json:"paused"`
 	}
 	jobOut struct {
 		Name     string            `json:"name"`
@@ -33,6 +34,7 @@ type (
 		Limits   limitsOut         `json:"limits"`
 		Retries  int               `json:"retries"`
 		RetryOn  []string          `json:"retry_on"`
+		Keep     keepOut           `json:"keep"`
 		Parked   bool              `json:"parked"`
 	}
 	limitsOut struct {
@@ -41,6 +43,11 @@ type (
 		Grace        float64 `json:"grace"`
 		MaxConsole   int64   `json:"max_console"`
 		MaxArtifacts int64   `json:"max_artifacts"`
+	}
+	keepOut struct {
+		Builds int64 `json:"builds"`
+		Days   int64 `json:"days"`
+		Bytes  int64 `json:"bytes"`
 	}
 	contentOut struct {
 		SHA256 string `json:"sha256"`
@@ -92,10 +99,30 @@ type (
 		Result   resultOut   `json:"result"`
 		Script   *contentOut `json:"script"`
 	}
+	pruneOut struct {
+		DryRun       bool        `json:"dry_run"`
+		Builds       []prunedOut `json:"builds"`
+		Freed        int64       `json:"freed"`
+		Orphans      int64       `json:"orphans"`
+		OrphanOctets int64       `json:"orphan_octets"`
+		Damaged      int64       `json:"damaged"`
+	}
+	prunedOut struct {
+		UUID          uuid.UUID  `json:"uuid"`
+		Job           string     `json:"job"`
+		Platform      string     `json:"platform"`
+		Finished      *time.Time `json:"finished"`
+		ArtifactsOnly bool       `json:"artifacts_only"`
+		Beyond        string     `json:"beyond"`
+		Octets        int64      `json:"octets"`
+	}
 	listedOut struct {
 		buildOut
-		Main   *artifactOut `json:"main"`
-		Inputs *string      `json:"inputs"`
+		Main     *artifactOut `json:"main"`
+		Inputs   *string      `json:"inputs"`
+		Pinned   bool         `json:"pinned"`
+		Pruned   bool         `json:"pruned"`
+		PrunedAt *time.Time   `json:"pruned_at"`
 	}
 	foundOut struct {
 		buildOut
@@ -160,7 +187,7 @@ func each[A, B any](list []A, convert func(A) B) []B {
 func statusJSON(s wire.StatusReply) statusOut {
 	return statusOut{
 		Jobs: each(s.Jobs, jobJSON), Platforms: each(s.Platforms, platformJSON), Building: each(s.Building, buildingJSON),
-		Remotes: each(s.Remotes, remoteJSON),
+		Remotes: each(s.Remotes, remoteJSON), Paused: s.Paused,
 	}
 }
 
@@ -172,7 +199,7 @@ func jobJSON(j wire.JobStatus) jobOut {
 	return jobOut{
 		Name: j.Job.Name, Platform: j.Job.Platform, Template: j.Job.Template, Vars: vars,
 		Script: contentJSON(j.Job.Script), Next: instant(j.Next), Plan: planJSON(j.Plan),
-		Limits: limitsJSON(j.Job.Limits), Retries: j.Job.Retries.Max() - 1, RetryOn: retryOn(j.Job.Retries), Parked: j.Parked,
+		Limits: limitsJSON(j.Job.Limits), Retries: j.Job.Retries.Max() - 1, RetryOn: retryOn(j.Job.Retries), Keep: keepOut(j.Job.Retention), Parked: j.Parked,
 	}
 }
 
@@ -234,9 +261,9 @@ func buildJSON(b job.Build) buildOut {
 	}
 }
 
-// listedJSON is a build with what it came to.
-func listedJSON(b job.Build, o job.Output) listedOut {
-	out := listedOut{buildOut: buildJSON(b)}
+func listedJSON(b listed) listedOut {
+	o := b.output
+	out := listedOut{buildOut: buildJSON(b.Build), Pinned: b.mark.Pinned, Pruned: b.mark.Pruned, PrunedAt: instant(b.mark.At)}
 	if !o.Main.IsZero() {
 		out.Main = &artifactOut{o.Path, contentOut{o.Main.String(), o.Main.Size}}
 	}
@@ -263,6 +290,18 @@ func comparisonJSON(r comparison) comparisonOut {
 		}),
 		Inputs: each(r.inputs, func(i inputComparison) inputOut {
 			return inputOut{i.path, i.compared, i.compared && i.equal, each(i.lines, lineJSON)}
+		}),
+	}
+}
+
+func pruneJSON(r wire.PruneReply, dry bool) pruneOut {
+	return pruneOut{
+		DryRun: dry, Freed: r.Freed, Orphans: r.Orphans, OrphanOctets: r.OrphanOctets, Damaged: r.Damaged,
+		Builds: each(r.Builds, func(b wire.PrunedBuild) prunedOut {
+			return prunedOut{
+				UUID: b.UUID, Job: b.Job, Platform: b.Platform, Finished: instant(b.Finished),
+				ArtifactsOnly: b.ArtifactsOnly, Beyond: b.Bound, Octets: b.Octets,
+			}
 		}),
 	}
 }

@@ -39,6 +39,8 @@ type options struct {
 	ip, dir, configDir, logLevel, localPlatform string
 	port, localWorkers                          int
 
+	keep keepFlags
+
 	timeout, workerGrace, collectTimeout, keepAlive time.Duration
 
 	upload uploadOptions
@@ -57,7 +59,7 @@ that you trust.`,
   builder-server --ip 10.0.0.1 --upload https://builds.example.org/upload --upload-auth-file /etc/builder/upload-auth`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.check(); err != nil {
+			if err := errors.Join(o.check(), o.keep.parse()); err != nil {
 				return program.Usage(err)
 			}
 			return serve(cmd.Context(), o)
@@ -77,6 +79,7 @@ that you trust.`,
 	f.DurationVar(&o.workerGrace, "worker-grace", server.DefaultWorkerGrace, "how `long` a worker may be away before its builds are lost; anew after each start")
 	f.DurationVar(&o.collectTimeout, "collect-timeout", server.DefaultCollectTimeout, "how `long` the artifacts of a cancelled build may take, and those of others may make no progress")
 	f.DurationVar(&o.keepAlive, "keepalive", server.DefaultHeartbeat, "`interval` of signs of life; a peer that is silent three times as long is given up")
+	o.keep.add(f)
 	cmd.AddCommand(exportState(&o), verify(&o))
 	return cmd
 }
@@ -120,6 +123,7 @@ func (o options) config(log zerolog.Logger) server.Config {
 	return server.Config{
 		Dir: o.dir, ConfigDir: o.configDir, HookTimeout: o.upload.hookTimeout, Program: program.Name("builder-server"), Log: log,
 		Timeout: o.timeout, WorkerGrace: o.workerGrace, CollectTimeout: o.collectTimeout, Heartbeat: o.keepAlive,
+		Retention: o.keep.retention, UploadedDays: o.keep.uploadedDays, Reserve: o.keep.reserve,
 	}
 }
 

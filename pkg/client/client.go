@@ -196,6 +196,11 @@ func (c *Client) Schedule(ctx context.Context, j job.Job, script []byte, plan jo
 		return wire.Accepted{}, err
 	}
 	bounded := j.Limits != job.Limits{} || j.Retries != job.Retries{}
+	if j.Retention != (job.Retention{}) {
+		if err := c.need(ctx, wire.CapRetention, "keep only some builds of a job"); err != nil {
+			return wire.Accepted{}, err
+		}
+	}
 	if own {
 		if bounded {
 			if err := c.need(ctx, wire.CapLimits, "keep limits and retries of a job"); err != nil {
@@ -285,15 +290,15 @@ func (c *Client) Status(ctx context.Context) (wire.StatusReply, error) {
 
 // Builds lists builds that have ended, the newest first; of one job, or of all.
 func (c *Client) Builds(ctx context.Context, name string, limit int) ([]job.Build, error) {
-	builds, _, err := c.Outputs(ctx, name, limit)
-	return builds, err
+	list, err := c.List(ctx, name, limit)
+	return list.Builds, err
 }
 
-// Outputs is Builds with what they came to, in the same order; of a server that
-// can not tell there are none.
-func (c *Client) Outputs(ctx context.Context, name string, limit int) ([]job.Build, []job.Output, error) {
+// List is Builds with what they came to, in the same order, and what is said about
+// them beside their records; a server that can not tell leaves that out.
+func (c *Client) List(ctx context.Context, name string, limit int) (wire.ListReply, error) {
 	if err := c.need(ctx, wire.CapBuilds, "list builds that have ended"); err != nil {
-		return nil, nil, err
+		return wire.ListReply{}, err
 	}
 	var list wire.ListReply
 	err := c.ask(ctx, wire.List{Job: name, Limit: int64(limit)}, func(m wire.Message) error {
@@ -303,7 +308,7 @@ func (c *Client) Outputs(ctx context.Context, name string, limit int) ([]job.Bui
 	if len(list.Outputs) != len(list.Builds) {
 		list.Outputs = nil
 	}
-	return list.Builds, list.Outputs, err
+	return list, err
 }
 
 // Export copies a build's result file to out. After an error in the middle out

@@ -46,7 +46,8 @@ func DecodeContent(r *der.Reader) Content {
 
 // EncodeJob writes Job ::= SEQUENCE { name, platform UTF8String, script Content,
 // template UTF8String, vars SEQUENCE OF SEQUENCE { name, value UTF8String },
-// limits Limits, retries Retries }. Records of the first version end before limits.
+// limits Limits, retries Retries, retention Retention }. Records of the first version
+// end before limits, those of the second before retention.
 func EncodeJob(w *der.Writer, j Job) {
 	w.Sequence(func() {
 		w.Text(j.Name)
@@ -63,6 +64,7 @@ func EncodeJob(w *der.Writer, j Job) {
 		})
 		EncodeLimits(w, j.Limits)
 		encodeRetries(w, j.Retries)
+		EncodeRetention(w, j.Retention)
 	})
 }
 
@@ -90,6 +92,9 @@ func DecodeJob(r *der.Reader) Job {
 	if in.More() {
 		j.Limits = DecodeLimits(&in)
 		j.Retries = decodeRetries(&in)
+	}
+	if in.More() {
+		j.Retention = DecodeRetention(&in)
 	}
 	return j
 }

@@ -56,7 +56,13 @@ func (r random) job() job.Job {
 	}
 	j.Limits = r.limits()
 	j.Retries = job.Retries{Tries: r.IntN(1001), OnFailure: r.IntN(2) == 0, OnTimeout: r.IntN(2) == 0}
+	j.Retention = r.retention()
 	return j
+}
+
+func (r random) retention() job.Retention {
+	bound := func(most int64) int64 { return r.Int64N(most) - 1 }
+	return job.Retention{Builds: bound(der.MaxInt), Days: bound(1000), Bytes: bound(der.MaxInt)}
 }
 
 func (r random) limits() job.Limits {
@@ -154,6 +160,7 @@ func TestRoundTrip(t *testing.T) {
 		roundTrip(t, r.content(), job.EncodeContent, job.DecodeContent)
 		roundTrip(t, r.job(), job.EncodeJob, job.DecodeJob)
 		roundTrip(t, r.limits(), job.EncodeLimits, job.DecodeLimits)
+		roundTrip(t, r.retention(), job.EncodeRetention, job.DecodeRetention)
 		roundTrip(t, r.plan(), job.EncodePlan, job.DecodePlan)
 		roundTrip(t, r.result(), job.EncodeResult, job.DecodeResult)
 		roundTrip(t, r.time(), job.EncodeTime, job.DecodeTime)

@@ -21,6 +21,7 @@ func events() []schedule.Event {
 	next := time.Date(2026, 3, 30, 1, 2, 3, 456000000, time.UTC)
 	j := job.Job{Name: "odd/\x00name\xff", Platform: "p", Template: "t", Script: job.ContentOf([]byte("x")), Vars: []job.Var{{Name: "A", Value: "b c"}}}
 	j.Limits = job.Limits{Timeout: 1, Silence: 2, Grace: 3, MaxConsole: 1 << 20, MaxArtifacts: 5}
+	j.Retention = job.Retention{Builds: 1, Days: 2, Bytes: job.Unbounded}
 	j.Retries = job.Retries{Tries: 7, OnFailure: true, OnTimeout: true}
 	plan := job.Plan{Period: job.Weekly, Every: time.Minute, Cron: "@daily", Zone: "Europe/Berlin"}
 	result := job.Failure(job.NoSandbox, "no jail: %s", "\xfe")

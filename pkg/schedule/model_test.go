@@ -494,5 +494,5 @@ func describe(s *schedule.State, now time.Time) string {
 }
 
 func words(j job.Job) string {
-	return strings.Join([]string{j.Name, j.Platform, j.Script.String()[:8], j.Template, fmt.Sprint(len(j.Vars), j.Limits, j.Retries)}, "|")
+	return strings.Join([]string{j.Name, j.Platform, j.Script.String()[:8], j.Template, fmt.Sprint(len(j.Vars), j.Limits, j.Retries, j.Retention)}, "|")
 }

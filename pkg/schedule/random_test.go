@@ -193,6 +193,7 @@ func (w *walker) job() job.Job {
 		j.Script = job.ContentOf([]byte{byte(w.IntN(3))})
 	}
 	if w.IntN(3) == 0 {
+		j.Retention = job.Retention{Builds: int64(w.IntN(3)) - 1}
 		j.Limits = job.Limits{Timeout: time.Duration(w.IntN(3)) * time.Hour, MaxArtifacts: 1 << 20}
 		j.Retries = job.Retries{Tries: w.IntN(6), OnFailure: w.IntN(2) == 0, OnTimeout: w.IntN(2) == 0}
 	}

@@ -108,6 +108,8 @@ func TestFinal(t *testing.T) {
 func TestLimitsRefused(t *testing.T) {
 	for want, change := range map[string]func(*job.Job){
 		`limits of job "j": a limit is negative: {Timeout:-1s Silence:0s Grace:0s MaxConsole:0 MaxArtifacts:0}`: func(j *job.Job) { j.Limits.Timeout = -time.Second },
+		`retention of job "j": a bound of what is kept is negative: {Builds:-2 Days:0 Bytes:0}`:                 func(j *job.Job) { j.Retention.Builds = -2 },
+		`retention of job "j": 200000 days are too many: use 106751 at the most`:                                func(j *job.Job) { j.Retention.Days = 200_000 },
 		`limits of job "j": a console of at most 1 octets is too small: use 262144 or more`:                     func(j *job.Job) { j.Limits.MaxConsole = 1 },
 		`retries of job "j": 1001 tries are not allowed: use 1 to 1000`:                                         func(j *job.Job) { j.Retries.Tries = 1001 },
 	} {

@@ -101,7 +101,7 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 		Program: s.Program,
 		Capabilities: []string{
 			wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapLimits,
-			wire.CapResume, wire.CapAlive, wire.CapFetch, wire.CapOutbox,
+			wire.CapResume, wire.CapAlive, wire.CapFetch, wire.CapOutbox, wire.CapRetention,
 		},
 		Nonce: nonce(),
 	})

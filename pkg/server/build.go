@@ -25,6 +25,7 @@ type build struct {
 	origin   time.Time // of the console's deltas where the worker sends none
 	draft    *store.Draft
 	script   job.Content
+	release  func()        // of the script, that the record is to name
 	duration time.Duration // on the worker's clock; 0 if it sent none
 	notes    []string
 }
@@ -32,7 +33,7 @@ type build struct {
 func (s *Server) newBuild(building *schedule.Building) *build {
 	run := building.Run
 	return &build{
-		Server: s, live: s.building.get(building.UUID), origin: time.Now(),
+		Server: s, live: s.building.get(building.UUID), origin: time.Now(), release: func() {},
 		limits: run.Job.Limits.Or(job.Limits{Timeout: s.Timeout}).Or(job.DefaultLimits),
 		log: s.Log.With().Str("job", run.Job.Name).Str("build", building.UUID.String()).
 			Str("platform", run.Platform).Str("worker", building.Worker).Logger(),
@@ -70,10 +71,11 @@ func (b *build) prepare(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	script, err := b.store.Put(bytes.NewReader(text))
+	script, release, err := b.store.PutHeld(bytes.NewReader(text))
 	if err != nil {
 		return nil, unkept{err}
 	}
+	b.release = release
 	err = b.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
 		e, err := st.Expand(b.UUID, script)
 		return []schedule.Event{e}, err
@@ -108,6 +110,7 @@ func halted(ctx context.Context, err error) bool {
 // error is schedule.ErrEnded when the build had ended before, or says that the
 // server ends: the next one goes on.
 func (b *build) end(ctx context.Context, result job.Result, uncounted bool) error {
+	defer b.release()
 	record := b.commit(b.record(result))
 	again := false
 	remotes := b.destinations(record.Result)

@@ -30,6 +30,7 @@ var (
 		wire.KindDefine, wire.KindStatus, wire.KindWatch, wire.KindList, wire.KindExport, wire.KindCancel,
 		wire.KindDescribe, wire.KindFetch, wire.KindFind,
 		wire.KindOutbox, wire.KindOutboxChange,
+		wire.KindPin, wire.KindPrune,
 	}, legacyRequests...)
 )
 
@@ -186,6 +187,10 @@ func (c *clientSession) serve(ctx context.Context, m wire.Message) error {
 		return c.outbox(ctx, m)
 	case wire.OutboxChange:
 		return c.outboxChange(ctx, m)
+	case wire.Pin:
+		return c.pin(m)
+	case wire.Prune:
+		return c.attended(ctx, func(ctx context.Context) error { return c.pruneAsked(ctx, m) })
 	}
 	return fmt.Errorf("%w: %v", wire.ErrUnexpected, m.Kind())
 }
@@ -217,10 +222,11 @@ func (c *clientSession) schedule(ctx context.Context, j job.Job, script []byte, 
 		if err := c.mayDefine(ctx, j, plan, update); err != nil {
 			return err
 		}
-		content, err := c.store.Put(bytes.NewReader(script))
+		content, release, err := c.store.PutHeld(bytes.NewReader(script))
 		if err != nil {
 			return fmt.Errorf("keeping the script: %w", err)
 		}
+		defer release()
 		j.Script = content
 	}
 	var accepted wire.Accepted

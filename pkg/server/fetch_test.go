@@ -384,10 +384,11 @@ func TestFindBuilds(t *testing.T) {
 	if found, err := r.client().Find(t.Context(), [32]byte{}, 10); err != nil || len(found) != 0 {
 		t.Errorf("nothing: %v, %v", found, err)
 	}
-	builds, outputs, err := r.client().Outputs(t.Context(), "", 10)
-	if err != nil || len(builds) != 2 || len(outputs) != 2 {
-		t.Fatalf("%d builds, %d outputs: %v", len(builds), len(outputs), err)
+	list, err := r.client().List(t.Context(), "", 10)
+	if err != nil || len(list.Builds) != 2 || len(list.Outputs) != 2 {
+		t.Fatalf("%d builds, %d outputs: %v", len(list.Builds), len(list.Outputs), err)
 	}
+	outputs := list.Outputs
 	if outputs[0] != (job.Output{}) || outputs[1].Path != "bin/x" || outputs[1].Main != job.ContentOf([]byte("same")) {
 		t.Errorf("outputs %v", outputs)
 	}

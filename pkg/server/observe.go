@@ -195,7 +195,11 @@ func (c *clientSession) list(ctx context.Context, m wire.List) error {
 	if err != nil {
 		return err
 	}
-	return c.send(wire.ListReply{Builds: builds, Outputs: outputs})
+	marks, err := c.marks(builds)
+	if err != nil {
+		return err
+	}
+	return c.send(wire.ListReply{Builds: builds, Outputs: outputs, Marks: marks})
 }
 
 // export answers with a build's result file. Damage that is found before the

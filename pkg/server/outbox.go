@@ -160,8 +160,18 @@ type posts struct {
 }
 
 // Delivered implements upload.Journal.
+//
+// The mark lets the artifacts go some days after a frontend has them; should the
+// server be killed before it, they stay for as long as the build.
 func (p posts) Delivered(ctx context.Context, id uuid.UUID) error {
-	return p.change(ctx, func(st *schedule.State) (schedule.Event, error) { return st.Deliver(id, p.remote) })
+	err := p.change(ctx, func(st *schedule.State) (schedule.Event, error) { return st.Deliver(id, p.remote) })
+	if err != nil || p.remote == hooksRemote {
+		return err
+	}
+	if err := p.s.store.MarkUploaded(id); err != nil {
+		p.s.Log.Error().Err(err).Stringer("build", id).Msg("marking a build as uploaded")
+	}
+	return nil
 }
 
 // Parked implements upload.Journal.

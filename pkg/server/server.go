@@ -11,6 +11,8 @@
 //	owner.go       the one goroutine that changes the state: journal first, then tell
 //	outbox.go      who is to have builds that have ended: frontends and hooks
 //	building.go    the builds that run, for observers and for those who cancel
+//	retention.go   the builds that go
+//	reserve.go     whether there is room for another one
 //
 // The invariant: what anybody is told is on disk.
 package server
@@ -64,7 +66,17 @@ type Config struct {
 	// Heartbeat is how often peers of ours tell that they are there; three times as
 	// long they may be silent. 0 means DefaultHeartbeat.
 	Heartbeat time.Duration
-	Backoff   schedule.Backoff // zero means schedule.DefaultBackoff
+	// Retention is what is kept of the builds of jobs that do not say it themselves;
+	// the zero value is everything.
+	Retention job.Retention
+	// UploadedDays is how many days the artifacts of a build are kept after the web
+	// frontend has them; 0 for as long as the build. It counts only with Upload.
+	UploadedDays int64
+	// Reserve is how many octets must be free on the disk of Dir for another build to
+	// be handed out. 0 means the smaller of 1 GiB and a twentieth of the disk, less
+	// that nothing has to be free.
+	Reserve int64
+	Backoff schedule.Backoff // zero means schedule.DefaultBackoff
 	// KeepAlive tells when a peer that went without a word is given up; not
 	// enabled means wire.KeepAlive.
 	KeepAlive net.KeepAliveConfig
@@ -177,6 +189,7 @@ func (s *Server) open() error {
 	s.owner = &owner{
 		log: s.Log, journal: j, state: state, pool: s.pool, requests: make(chan *request, turnSize),
 		platforms: s.platformsOf, handedOut: s.building.begin, stopped: make(chan struct{}),
+		reserve: &reserve{files: s.Files, dir: s.Dir, octets: s.Reserve, log: s.Log},
 	}
 	running := func(id uuid.UUID) bool { return state.Building(id) != nil }
 	if s.store, err = store.Open(s.Files, s.Dir, running, s.Log); err != nil {
@@ -221,6 +234,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	for _, r := range s.remotes {
 		group.Go(func() error { return r.outbox.Run(ctx) })
 	}
+	group.Go(func() error {
+		s.keepPruning(ctx)
+		return nil
+	})
 	err := group.Wait()
 	s.crew.conducting.Wait()
 	return err

@@ -33,7 +33,8 @@ func (a Selected) Open(offset int64) (io.ReadCloser, error) {
 
 // Select finds artifacts of a build by their paths. They are in the same order;
 // nil is one that the build does not have. A record is read once; so is a result
-// of the reference, to hash them.
+// of the reference, to hash them. When the artifacts were pruned the error is a
+// [*PrunedError].
 func (s *Store) Select(id uuid.UUID, paths []string) ([]*Selected, error) {
 	p, err := s.index.find(id)
 	if err != nil {
@@ -85,7 +86,11 @@ func (s *Store) selectRecorded(p place, wanted wishes) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range rec.build.Artifacts {
+	artifacts, err := s.artifactsOf(p, rec.build)
+	if err != nil {
+		return err
+	}
+	for _, a := range artifacts {
 		if wanted.lack(a.Path) {
 			wanted.grant(Selected{a, func(offset int64) (io.ReadCloser, error) { return s.openArtifact(a, offset) }})
 		}
@@ -108,7 +113,8 @@ func (s *Store) openArtifact(a job.Artifact, offset int64) (io.ReadCloser, error
 
 // OpenArtifact opens an artifact of a build for reading and returns its size;
 // the caller closes it. When the build has none of that path the error is an
-// fs.ErrNotExist, when there is no such build an [ErrNotFound].
+// fs.ErrNotExist, when there is no such build an [ErrNotFound], when its artifacts
+// were pruned a [*PrunedError].
 func (s *Store) OpenArtifact(id uuid.UUID, path string) (io.ReadCloser, int64, error) {
 	found, err := s.Select(id, []string{path})
 	if err != nil {

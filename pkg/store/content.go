@@ -17,30 +17,49 @@ import (
 	"builder/pkg/job"
 )
 
-// Put stores the octets that r gives, until io.EOF, in constant memory. They are
-// durable when it returns. A content that the store has is not written again.
+// Put is PutHeld for a content that something names before there is a Prune.
 func (s *Store) Put(r io.Reader) (job.Content, error) {
-	in, err := s.receive(r)
-	if err != nil {
-		return job.Content{}, fmt.Errorf("storing content: %w", err)
+	c, release, err := s.PutHeld(r)
+	if err == nil {
+		release()
 	}
+	return c, err
+}
+
+// PutHeld stores the octets that r gives, until io.EOF, in constant memory. They are
+// durable when it returns. A content that the store has is not written again. No
+// Prune removes it before release is called, which has to be done when a record,
+// or what Prune is told, names it. After an error there is nothing to release.
+func (s *Store) PutHeld(r io.Reader) (c job.Content, release func(), err error) {
+	h := s.use.hold()
+	in, err := s.receive(r, h)
+	if err == nil {
+		err = s.settle(in, h)
+	}
+	if err != nil {
+		h.release()
+		return job.Content{}, nil, fmt.Errorf("storing content: %w", err)
+	}
+	return in.content, h.release, nil
+}
+
+// settle makes one content durable in its place.
+func (s *Store) settle(in *incoming, h *hold) error {
 	if err := in.sync(); err != nil {
 		s.discard(in)
-		return job.Content{}, fmt.Errorf("storing content: %w", err)
+		return err
 	}
 	pending := pendingSyncs{}
-	if err := s.keep(in, pending); err != nil {
+	if err := s.keep(in, h, pending); err != nil {
 		s.discard(in)
-		return job.Content{}, fmt.Errorf("storing content: %w", err)
+		return err
 	}
-	if err := s.dirs.sync(pending); err != nil {
-		return job.Content{}, fmt.Errorf("storing content: %w", err)
-	}
-	return in.content, nil
+	return s.dirs.sync(pending)
 }
 
 // HasContent reports whether c can be opened. It may not be durable yet: that it
-// is when [Draft.Commit] or [Store.Put] has returned.
+// is when [Draft.Commit] or [Store.PutHeld] has returned. It may be gone at once if
+// nothing names it.
 func (s *Store) HasContent(c job.Content) bool {
 	info, err := s.fsys.Stat(s.contentFile(c))
 	return err == nil && info.Size() == c.Size
@@ -134,15 +153,15 @@ type incoming struct {
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
 // receive reads r to its end. What fits into the buffer and is known already is
-// not written at all.
-func (s *Store) receive(r io.Reader) (*incoming, error) {
+// not written at all. The content is held.
+func (s *Store) receive(r io.Reader, h *hold) (*incoming, error) {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	sum := sha256.New()
 	n, ended := fill(r, *buffer)
 	sum.Write((*buffer)[:n])
 	if errors.Is(ended, io.EOF) {
-		if c := contentOf(sum, int64(n)); s.HasContent(c) {
+		if c := contentOf(sum, int64(n)); s.holdsContent(h, c) {
 			return &incoming{content: c}, nil
 		}
 	}
@@ -166,7 +185,7 @@ func (s *Store) receive(r io.Reader) (*incoming, error) {
 		s.discard(in)
 		return nil, err
 	}
-	if s.HasContent(in.content) {
+	if s.holdsContent(h, in.content) {
 		s.discard(in)
 	}
 	return in, nil
@@ -214,8 +233,9 @@ func (in *incoming) close() error {
 
 // keep moves synced data to its place and adds the directories that have to be
 // synced: also when the content was there already, unless its directory has been
-// synced since, as whoever put it there may not have come to that yet.
-func (s *Store) keep(in *incoming, pending pendingSyncs) error {
+// synced since, as whoever put it there may not have come to that yet. It is held.
+func (s *Store) keep(in *incoming, h *hold, pending pendingSyncs) error {
+	h.add(in.content)
 	dir := s.contentDir(in.content)
 	if in.name == "" && s.dirs.settled(dir) {
 		return nil

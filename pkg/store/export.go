@@ -14,7 +14,8 @@ import (
 // Export returns a build as a result file of the reference: its size, and what
 // writes it, in constant memory, as often as it is called. A result that the
 // reference left is given as it lies there; ours is encoded from the record.
-// What is missing or cut is found here. Octets that were changed are found by
+// What is missing or cut is found here; of what was pruned the error is a
+// [*PrunedError]. Octets that were changed are found by
 // write: it then fails before it has written the last of them.
 func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, err error) {
 	p, err := s.index.find(id)
@@ -30,6 +31,9 @@ func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, e
 		return 0, nil, err
 	}
 	b := rec.build
+	if _, err := s.artifactsOf(p, b); err != nil {
+		return 0, nil, fmt.Errorf("exporting build %v: %w", id, err)
+	}
 	lines, err := s.exportConsole(dir, rec)
 	if err != nil {
 		return 0, nil, err

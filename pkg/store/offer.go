@@ -86,7 +86,7 @@ func (d *Draft) Offer(artifacts []job.Artifact) error {
 			o.contents = append(o.contents, o.delivery(a.Content))
 		}
 	}
-	o.look(d.store)
+	o.look(d)
 	for _, p := range o.contents {
 		if p.lacks() && p.name == "" {
 			o.goOn(p, d.store.deliveryFile(d.place.id, p.content))
@@ -144,15 +144,14 @@ const lookChunk = 500
 
 // look looks which contents the store has, all processors at once: there may be
 // many, and the end of the build waits for it.
-func (o *offer) look(s *Store) {
+func (o *offer) look(d *Draft) {
+	s := d.store
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for some := range slices.Chunk(o.contents, lookChunk) {
 		group.Go(func() error {
 			for _, p := range some {
-				if p.lacks() && !o.receives(p) && s.HasContent(p.content) {
-					// This is where retention has to be told that it is in use until
-					// the draft ends: the worker will not be asked for it.
+				if p.lacks() && !o.receives(p) && s.holdsContent(d.hold, p.content) {
 					p.discard(s)
 					p.here = &incoming{content: p.content}
 				}

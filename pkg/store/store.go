@@ -6,6 +6,10 @@
 //	<dir>/v1/builds/<job>/<uuid>/record         the build; there when it is complete
 //	                             console        its console, see package console
 //	                             console.index
+//	                             pinned         see Pin
+//	                             pruned         its artifacts are gone, see Prune
+//	                             uploaded       a frontend has it
+//	<dir>/v1/builds/<job>/<uuid>.removed/       what is left of one that a Prune removes
 //	<dir>/v1/content/<aa>/<sha256>              octets by their hash, each once
 //	<dir>/v1/tmp/<n>                            contents that are being received
 //	             <uuid>-<sha256>-<size>         those offered for a build, whole or in part
@@ -16,7 +20,8 @@
 // everything that it names is durable. Of a commit that was under way when the
 // power was cut anything may be left but a record without its contents; whoever
 // knows which builds have not finished asks [Store.Recorded] whether they have.
-// Nothing of a committed build is changed again.
+// Record and console of a committed build are never changed again: what is said about
+// it later are marks, empty files beside them. Only [Store.Prune] removes anything.
 //
 // A record is a file of
 //
@@ -70,12 +75,15 @@ type Store struct {
 	temporaries string // directory: contents on their way
 	log         zerolog.Logger
 	dirs        *directories
+	use         *use
 	index       *index
 	// unrecorded are our builds that had no record when the Store was opened.
 	unrecorded []place
 	reading    sync.Mutex // of records, by those who read many
 	// received counts the files in tmp, for their names.
 	received atomic.Uint64
+	// pruning is held by the one Prune, marking by who decides by a build's marks.
+	pruning, marking sync.Mutex
 }
 
 // Open opens the data directory dir: it makes what is missing, removes what was
@@ -92,7 +100,7 @@ func Open(fsys disk.FS, dir string, unfinished func(uuid.UUID) bool, log zerolog
 	}
 	s := &Store{
 		fsys: fsys, root: dir, contents: filepath.Join(dir, "v1", "content"), temporaries: filepath.Join(dir, "v1", "tmp"),
-		log: log, dirs: newDirectories(fsys),
+		log: log, dirs: newDirectories(fsys), use: newUse(),
 	}
 	for _, name := range []string{s.builds(), s.contents, s.temporaries} {
 		if err := disk.MkdirAll(fsys, name, 0o755); err != nil {

@@ -85,8 +85,7 @@ func churn(s *store.Store, dir string, n int, building *buildings) error {
 	case n%5 == 1: // as retention removes contents
 		return errors.Join(os.WriteFile(filepath.Join(at, "pruned"), nil, 0o644), os.Remove(filepath.Join(dir, contentName(data))))
 	case n%5 == 2: // as it removes a build
-		return errors.Join(os.WriteFile(filepath.Join(at, "removed"), nil, 0o644), os.Remove(filepath.Join(at, "record")),
-			os.Remove(filepath.Join(dir, contentName(data))), os.RemoveAll(at))
+		return errors.Join(os.Rename(at, at+".removed"), os.Remove(filepath.Join(dir, contentName(data))), os.RemoveAll(at+".removed"))
 	}
 	return nil
 }

@@ -13,14 +13,6 @@ import (
 	"github.com/google/uuid"
 )
 
-// prunedFile lies in the directory of a build whose contents were removed on
-// purpose: it is there before any of them goes. removedFile lies in that of a
-// build which is being removed itself.
-const (
-	prunedFile  = "pruned"
-	removedFile = "removed"
-)
-
 // eachBuild calls found for each build of ours, also for those without a record,
 // and for each result of the reference.
 func (v *verifier) eachBuild(found func(place)) error {
@@ -98,7 +90,7 @@ func (v *verifier) lookAt(p place) ([]Damage, error) {
 	for i := range found {
 		found[i].Job, found[i].UUID = jobName(p.job), p.id
 	}
-	gone := !v.exists(dir) || recorded && !v.exists(filepath.Join(dir, recordFile)) || v.exists(filepath.Join(dir, removedFile))
+	gone := !v.exists(dir) || recorded && !v.exists(filepath.Join(dir, recordFile))
 	if gone {
 		return nil, nil
 	}

@@ -226,7 +226,7 @@ func TestVerifyIsToldApart(t *testing.T) {
 			return errors.Join(os.WriteFile(filepath.Join(first, "pruned"), nil, 0o644), os.Remove(filepath.Join(dir, contentName(script))))
 		},
 		"being removed": func(_, first string) error {
-			return errors.Join(os.WriteFile(filepath.Join(first, "removed"), nil, 0o644), os.Remove(filepath.Join(first, "record")))
+			return errors.Join(os.Rename(first, first+".removed"), os.Remove(filepath.Join(first+".removed", "record")))
 		},
 		"removed":    func(_, first string) error { return os.RemoveAll(first) },
 		"what comes": func(dir, _ string) error { return lay(filepath.Join(dir, "v1/tmp/17")) },

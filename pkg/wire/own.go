@@ -74,6 +74,7 @@ type (
 		Platforms []PlatformStatus
 		Building  []BuildStatus
 		Remotes   []RemoteStatus // that there are, or that builds wait for
+		Paused    string         // why no builds are handed out; "" while they are
 	}
 	// JobStatus is one job of the schedule.
 	JobStatus struct {
@@ -146,6 +147,7 @@ type (
 	ListReply struct {
 		Builds  []job.Build
 		Outputs []job.Output
+		Marks   []BuildMark // of those that have any
 	}
 	// Export asks for a build's result file, by uuid or prefix.
 	Export struct{ What string }

@@ -53,6 +53,9 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 				m.Outputs = append(m.Outputs, job.DecodeOutput(&outputs))
 			}
 		}
+		if in.More() {
+			m.Marks = decodeMarks(&in)
+		}
 		return m
 	case KindDescribe, KindDescribed, KindFetch, KindFind:
 		return decodeFetching(kind, &in)
@@ -75,7 +78,7 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	case KindOutbox, KindOutboxReply, KindOutboxChange:
 		return decodeOutbox(kind, &in)
 	default:
-		return decodeResuming(kind, r, &in)
+		return decodeRetention(kind, r, &in)
 	}
 }
 
@@ -107,6 +110,9 @@ func decodeStatusReply(in *der.Reader) Message {
 	}
 	if in.More() {
 		m.Remotes = decodeRemotes(in)
+	}
+	if in.More() {
+		m.Paused = in.Text()
 	}
 	return m
 }

@@ -54,7 +54,7 @@ func (m Accepted) encode(w *der.Writer) {
 func (Status) encode(w *der.Writer) { w.Sequence(func() {}) }
 
 func (m StatusReply) encode(w *der.Writer) {
-	source := StatusSource{Jobs: slices.Values(m.Jobs), Building: m.Building, Remotes: m.Remotes}
+	source := StatusSource{Jobs: slices.Values(m.Jobs), Building: m.Building, Remotes: m.Remotes, Paused: m.Paused}
 	for _, p := range m.Platforms {
 		source.Platforms = append(source.Platforms, PlatformSource{p, slices.Values(p.Queue)})
 	}
@@ -133,6 +133,7 @@ func (m ListReply) encode(w *der.Writer) {
 				job.EncodeOutput(w, o)
 			}
 		})
+		encodeMarks(w, m.Marks)
 	})
 }
 

@@ -24,7 +24,7 @@ const ownDir = "testdata/own"
 var (
 	ownUUID  = uuid.MustParse("12345678-9abc-4def-8123-456789abcdef")
 	ownTime  = time.Date(2026, 3, 4, 5, 6, 7, 123456789, time.UTC)
-	ownJob   = job.Job{Name: "hello", Platform: "debian-12", Script: job.ContentOf([]byte("#!/bin/sh\n")), Limits: job.Limits{Silence: time.Minute}, Retries: job.Retries{Tries: 1, OnTimeout: true}}
+	ownJob   = job.Job{Name: "hello", Platform: "debian-12", Script: job.ContentOf([]byte("#!/bin/sh\n")), Limits: job.Limits{Silence: time.Minute}, Retries: job.Retries{Tries: 1, OnTimeout: true}, Retention: job.Retention{Builds: 10, Bytes: job.Unbounded}}
 	ownVars  = job.Job{Name: "site", Platform: "freebsd-14", Template: "go-build", Vars: []job.Var{{Name: "REF", Value: "main"}, {Name: "REPO", Value: "a/b"}}}
 	ownRun   = job.Run{ID: 7, Job: ownJob, Platform: "debian-12", Asked: ownTime, Tries: 1, After: ownTime.Add(time.Minute)}
 	ownState = wire.BuildStatus{UUID: ownUUID, Run: 7, Try: 2, Job: "hello", Platform: "debian-12", Worker: "pine", Started: ownTime, Away: ownTime.Add(time.Minute)}
@@ -61,6 +61,7 @@ var ownMessages = []struct {
 		}},
 		Building: []wire.BuildStatus{ownState},
 		Remotes:  []wire.RemoteStatus{{Name: "https://host/upload", Configured: true, Waiting: 3, Parked: 1}},
+		Paused:   "the disk is nearly full",
 	}},
 	{"watch_run", wire.Watch{Run: 7, From: 1_000_000}},
 	{"watch_again", wire.Watch{Run: 7, From: 12, Build: ownUUID}},
@@ -76,11 +77,11 @@ var ownMessages = []struct {
 	{"ended", wire.Ended{Build: ownBuild, Final: true}},
 	{"ended_lost", wire.Ended{Build: job.Build{UUID: ownUUID, Job: "hello", Started: ownTime, Result: job.Failure(job.WorkerLost, "the worker went away")}}},
 	{"list", wire.List{Job: "hello", Limit: 20}},
-	{"list_reply", wire.ListReply{Builds: []job.Build{ownBuild, {UUID: ownUUID, Job: "taken over"}}}},
 	{"list_reply_outputs", wire.ListReply{
 		Builds:  []job.Build{ownBuild, {UUID: ownUUID, Job: "taken over"}},
 		Outputs: []job.Output{{Path: "bin/hello", Main: ownBuild.Artifacts[0].Content, Inputs: ownJob.Script.SHA256}, {}},
 	}},
+	{"list_reply", wire.ListReply{Builds: []job.Build{ownBuild, {UUID: ownUUID, Job: "taken over"}}, Marks: []wire.BuildMark{{UUID: ownUUID, Pinned: true, Pruned: true, At: ownTime}, {UUID: ownUUID, Pinned: true}}}},
 	{"export", wire.Export{What: ownUUID.String()}},
 	{"cancel", wire.Cancel{What: "hello", Reason: "not needed"}},
 	{"stop", wire.Stop{UUID: ownUUID, Result: job.Failure(job.Timeout, "ran longer than 1h0m0s")}},
@@ -122,6 +123,17 @@ var ownMessages = []struct {
 			{UUID: ownUUID, Job: "site", Remote: "https://host/upload", Sending: true},
 		},
 		Changed: 7,
+	}},
+	{"pin", wire.Pin{What: "1234"}},
+	{"pin_not", wire.Pin{What: ownUUID.String(), Unpin: true}},
+	{"pinned", wire.Pinned{UUID: ownUUID}},
+	{"prune", wire.Prune{Job: "hello", Dry: true}},
+	{"prune_reply", wire.PruneReply{
+		Builds: []wire.PrunedBuild{
+			{UUID: ownUUID, Job: "hello", Platform: "debian-12", Finished: ownTime, Bound: "keep-days", Octets: 1 << 30},
+			{UUID: ownUUID, Job: "hello", Platform: "debian-12", ArtifactsOnly: true, Bound: "keep-uploaded-days"},
+		},
+		Freed: 1 << 31, Orphans: 3, OrphanOctets: 4096, Damaged: 1,
 	}},
 	{"later", wire.Later{After: 5 * time.Second, Reason: "the server is restarted"}},
 }

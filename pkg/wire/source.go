@@ -30,6 +30,7 @@ type StatusSource struct {
 	Platforms []PlatformSource
 	Building  []BuildStatus
 	Remotes   []RemoteStatus
+	Paused    string
 }
 
 // PlatformSource is a PlatformStatus in a StatusSource: Runs takes the place of
@@ -94,6 +95,7 @@ func (m StatusSource) encode(w *der.Writer) {
 			}
 		})
 		encodeRemotes(w, m.Remotes)
+		w.Text(m.Paused)
 	})
 }
 

@@ -1,9 +1,9 @@
-package main_test
+package program_test
 
 import (
 	"testing"
 
-	cli "builder/cmd/builder-client"
+	"builder/pkg/program"
 )
 
 func TestParseSize(t *testing.T) {
@@ -35,16 +35,27 @@ func TestParseSize(t *testing.T) {
 		"1PiB":                0,
 	} {
 		t.Run(text, func(t *testing.T) {
-			got, err := cli.ParseSize(text)
+			got, err := program.ParseSize(text)
 			if got != want || (err != nil) != (want == 0) {
 				t.Fatalf("got %d, %v, want %d", got, err, want)
 			}
 			if want == 0 {
 				return
 			}
-			if again, err := cli.ParseSize(cli.Size(got)); err != nil || again != got {
-				t.Errorf("it is shown as %s, which is %d, %v", cli.Size(got), again, err)
+			if again, err := program.ParseSize(program.Size(got)); err != nil || again != got {
+				t.Errorf("it is shown as %s, which is %d, %v", program.Size(got), again, err)
 			}
 		})
+	}
+}
+
+func TestAbout(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 999: "999 B", 1000: "1.0 KiB", 1536: "1.5 KiB", 10 << 10: "10 KiB", 999 << 10: "999 KiB",
+		1000 << 10: "1.0 MiB", 5 << 30: "5.0 GiB", 1<<63 - 1: "8.0 EiB",
+	} {
+		if got := program.About(n); got != want {
+			t.Errorf("%d is about %s, want %s", n, got, want)
+		}
 	}
 }
