@@ -86,6 +86,14 @@ type Store struct {
 	pruning, marking sync.Mutex
 }
 
+// newStore has no index.
+func newStore(fsys disk.FS, dir string, log zerolog.Logger) *Store {
+	return &Store{
+		fsys: fsys, root: dir, contents: filepath.Join(dir, "v1", "content"), temporaries: filepath.Join(dir, "v1", "tmp"),
+		log: log, dirs: newDirectories(fsys), use: newUse(),
+	}
+}
+
 // Open opens the data directory dir: it makes what is missing, removes what was
 // received for no build, and brings the index up to date. It leaves alone the
 // builds that are unfinished, for which [Store.Recorded] or [Store.Resume] is
@@ -98,10 +106,7 @@ func Open(fsys disk.FS, dir string, unfinished func(uuid.UUID) bool, log zerolog
 	if unfinished == nil {
 		unfinished = func(uuid.UUID) bool { return false }
 	}
-	s := &Store{
-		fsys: fsys, root: dir, contents: filepath.Join(dir, "v1", "content"), temporaries: filepath.Join(dir, "v1", "tmp"),
-		log: log, dirs: newDirectories(fsys), use: newUse(),
-	}
+	s := newStore(fsys, dir, log)
 	for _, name := range []string{s.builds(), s.contents, s.temporaries} {
 		if err := disk.MkdirAll(fsys, name, 0o755); err != nil {
 			return nil, fmt.Errorf("making the store in %s: %w", dir, err)

@@ -19,6 +19,7 @@ import (
 	"builder/pkg/job"
 
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -85,7 +86,7 @@ func Verify(ctx context.Context, fsys disk.FS, dir string, o VerifyOptions) (Ver
 	defer stop(nil)
 	read := watched{FS: fsys, done: &o.Progress.Done, stopped: func() error { return context.Cause(ctx) }}
 	v := &verifier{
-		VerifyOptions: o, store: &Store{fsys: read, root: dir}, stop: stop,
+		VerifyOptions: o, store: newStore(read, dir, zerolog.Nop()), stop: stop,
 		damaged: map[[sha256.Size]byte]*damagedContent{},
 	}
 	err := v.verify(watchedBy != nil)
