@@ -254,7 +254,8 @@ func DecodeRun(r *der.Reader) Run {
 // EncodeBuild writes Build ::= SEQUENCE { uuid UTF8String, run, try INTEGER, job,
 // platform UTF8String, script Content, worker UTF8String, started, finished
 // Instant, result Result, artifacts SEQUENCE OF SEQUENCE { path UTF8String,
-// mode INTEGER, content Content }, notes SEQUENCE OF UTF8String }.
+// mode INTEGER, content Content, location UTF8String }, notes SEQUENCE OF
+// UTF8String }.
 func EncodeBuild(w *der.Writer, b Build) {
 	w.Sequence(func() {
 		w.Octets(b.UUID[:])
@@ -299,7 +300,8 @@ func DecodeBuild(r *der.Reader) Build {
 }
 
 // EncodeArtifacts writes SEQUENCE OF SEQUENCE { path UTF8String, mode INTEGER,
-// content Content }.
+// content Content, location UTF8String }. Those of the first version end before
+// location.
 func EncodeArtifacts(w *der.Writer, artifacts []Artifact) {
 	w.Sequence(func() {
 		for _, a := range artifacts {
@@ -307,6 +309,7 @@ func EncodeArtifacts(w *der.Writer, artifacts []Artifact) {
 				w.Text(a.Path)
 				w.Int(int64(a.Mode & fs.ModePerm))
 				EncodeContent(w, a.Content)
+				w.Text(a.Location)
 			})
 		}
 	})
@@ -316,8 +319,12 @@ func EncodeArtifacts(w *der.Writer, artifacts []Artifact) {
 func DecodeArtifacts(r *der.Reader) []Artifact {
 	var artifacts []Artifact
 	for in := r.Enter(der.Sequence); in.More(); {
-		a := in.Enter(der.Sequence)
-		artifacts = append(artifacts, Artifact{Path: a.Text(), Mode: decodeMode(&a), Content: DecodeContent(&a)})
+		fields := in.Enter(der.Sequence)
+		a := Artifact{Path: fields.Text(), Mode: decodeMode(&fields), Content: DecodeContent(&fields)}
+		if fields.More() {
+			a.Location = fields.Text()
+		}
+		artifacts = append(artifacts, a)
 	}
 	return artifacts
 }

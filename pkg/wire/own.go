@@ -21,6 +21,7 @@ const (
 	CapLimits = "limits" // Job.Limits and Job.Retries in Define
 	CapResume = "resume" // Holding, Resume, Done, Want, Deliver, Content, Missing, Later; also a peer's
 	CapAlive  = "alive"  // Alive; also a peer's
+	CapStore  = "store"  // Welcome.Stores; Location of artifacts in Done
 )
 
 // CapDismissed is a worker's, sent in Introduce: it understands Dismissed.
@@ -34,6 +35,8 @@ type (
 		Version      int64
 		Program      string // the server's version, for people
 		Capabilities []string
+		// Stores are the locations of artifacts that the server takes.
+		Stores []string
 	}
 	// Introduce is the peer's next message.
 	Introduce struct {

@@ -15,7 +15,11 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	in := r.Enter(der.Sequence)
 	switch kind {
 	case KindWelcome:
-		return Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities)}
+		m := Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities)}
+		if in.More() {
+			m.Stores = decodeTexts(&in, maxStores)
+		}
+		return m
 	case KindIntroduce:
 		return Introduce{Name: in.Text(), ID: in.Text(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities)}
 	case KindDefine:
@@ -151,6 +155,7 @@ func decodeFlags(r *der.Reader) job.LineFlags {
 // sixteen in memory.
 const (
 	maxCapabilities = 256
+	maxStores       = 64
 	maxNoteCount    = 10_000
 )
 

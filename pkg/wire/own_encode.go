@@ -12,6 +12,7 @@ func (m Welcome) encode(w *der.Writer) {
 		w.Int(clampInt(m.Version))
 		w.Text(m.Program)
 		encodeTexts(w, m.Capabilities)
+		encodeTexts(w, m.Stores)
 	})
 }
 
