@@ -17,6 +17,7 @@ import (
 
 	"builder/pkg/job"
 	"builder/pkg/program"
+	"builder/pkg/remote"
 	"builder/pkg/server"
 	"builder/pkg/wire"
 
@@ -37,6 +38,8 @@ func main() {
 type options struct {
 	ip, dir, configDir, upload, logLevel, localPlatform string
 	port, localWorkers                                  int
+	storeAuthFile, storeCA                              string
+	stores                                              []string
 
 	timeout, workerGrace, collectTimeout, keepAlive time.Duration
 }
@@ -68,6 +71,9 @@ that you trust.`,
 	f.StringVar(&o.ip, "ip", "127.0.0.1", "`address` to listen on; empty for all")
 	f.IntVar(&o.port, "port", wire.DefaultPort, "TCP `port` to listen on; 0 for a free one, which is logged")
 	f.StringVar(&o.upload, "upload", "", "upload ended builds to this `URL` of a web frontend")
+	f.StringArrayVar(&o.stores, "store", nil, "let workers put artifacts into the HTTP store at this `URL`, and read them there; repeatable")
+	f.StringVar(&o.storeAuthFile, "store-auth-file", "", "`file` with USER:PASSWORD for the stores, or lines URL USER:PASSWORD (environment "+remote.Environment+")")
+	f.StringVar(&o.storeCA, "store-ca", "", "`file` with the certificates (PEM) that the stores' are checked with (default: the system's)")
 	f.IntVar(&o.localWorkers, "local-workers", 0, "start this `number` of workers on this machine")
 	f.StringVar(&o.localPlatform, "local-platform", "local", "`platform` of the local workers")
 	f.DurationVar(&o.timeout, "timeout", server.DefaultTimeout, "how `long` a build may run whose job sets no limit")
@@ -96,6 +102,21 @@ func (o options) check() error {
 	return nil
 }
 
+// openStores makes the stores that are named.
+func (o options) openStores() (remote.Stores, error) {
+	if len(o.stores) == 0 {
+		if o.storeAuthFile != "" || o.storeCA != "" {
+			return nil, errors.New("--store-auth-file and --store-ca need --store")
+		}
+		return nil, nil
+	}
+	credentials, err := remote.ReadCredentials(o.storeAuthFile, os.Getenv(remote.Environment))
+	if err != nil {
+		return nil, err
+	}
+	return remote.NewStores(o.stores, remote.Options{Credentials: credentials, CAFile: o.storeCA})
+}
+
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return program.Usage(fmt.Errorf("unexpected argument %q", args[0]))
@@ -119,7 +140,11 @@ func serve(ctx context.Context, o options) (err error) {
 	if err := checkConfigDir(o.configDir, log); err != nil {
 		return err
 	}
-	s, err := server.Open(o.config(log))
+	config := o.config(log)
+	if config.Stores, err = o.openStores(); err != nil {
+		return program.Usage(err)
+	}
+	s, err := server.Open(config)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,10 @@ import (
 	"strings"
 )
 
+// Environment is the variable from which programs take credentials that they are
+// given no file of.
+const Environment = "BUILDER_STORE_AUTH"
+
 // Credentials are those of stores whose URL has none. The zero value has none.
 type Credentials struct {
 	lines []credential

@@ -99,8 +99,9 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 		Program: s.Program,
 		Capabilities: []string{
 			wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapLimits,
-			wire.CapResume, wire.CapAlive,
+			wire.CapResume, wire.CapAlive, wire.CapStore,
 		},
+		Stores: s.Stores.Prefixes(),
 	})
 	if err == nil {
 		if peer.Can(wire.CapAlive) {

@@ -28,6 +28,7 @@ import (
 	"builder/pkg/disk"
 	"builder/pkg/job"
 	"builder/pkg/journal"
+	"builder/pkg/remote"
 	"builder/pkg/schedule"
 	"builder/pkg/store"
 	"builder/pkg/template"
@@ -44,6 +45,9 @@ type Config struct {
 	Dir       string // data directory
 	ConfigDir string // templates
 	Upload    string // URL of a web frontend; "" for none
+	// Stores are those whose contents are taken and followed in place of having
+	// them here; no other is. Close closes their connections.
+	Stores remote.Stores
 	// Timeout ends builds that run longer; 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Grace is how long a worker may take to end a build that it was told to
@@ -98,6 +102,8 @@ type Server struct {
 	crowd     crowd
 	replies   replies
 	unlock    func() error
+	elsewhere elsewhere
+	end       context.CancelFunc // of elsewhere
 }
 
 // Open locks the data directory, reads the state (that of the reference when
@@ -125,6 +131,8 @@ func Open(c Config) (_ *Server, err error) {
 		building: newBuildings(), crew: newCrew(), budget: wire.NewBudget(frameMemory),
 		replies: newReplies(),
 	}
+	over, end := context.WithCancel(context.Background())
+	s.elsewhere, s.end = elsewhere{c.Stores, over}, end
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -174,6 +182,7 @@ func (s *Server) open() error {
 	if s.store, err = store.Open(s.Files, s.Dir, running, s.Log); err != nil {
 		return err
 	}
+	s.store.Follow(s.elsewhere)
 	if s.Upload != "" {
 		if s.outbox, err = upload.New(s.Upload, uploads{s}, s.Log); err != nil {
 			return err
@@ -185,6 +194,8 @@ func (s *Server) open() error {
 // Close releases what Open took. Serve must have returned.
 func (s *Server) Close() error {
 	var errs []error
+	s.end()
+	s.Stores.Close()
 	for _, h := range s.resumed { // it was not served
 		h.suspend()
 	}
@@ -205,6 +216,7 @@ func (s *Server) Close() error {
 // run then are ended at the next Open.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, s.end)()
 	if s.outbox != nil {
 		s.fillOutbox() // before the state has its owner
 	}

@@ -13,7 +13,8 @@
 //	<dir>/<job>/<uuid>/full                     a result of the reference
 //
 // The one invariant: the record of a build that was committed is complete, and
-// everything that it names is durable. Of a commit that was under way when the
+// everything that it names is durable, or lies in a store elsewhere that keeps it.
+// Of a commit that was under way when the
 // power was cut anything may be left but a record without its contents; whoever
 // knows which builds have not finished asks [Store.Recorded] whether they have.
 // Nothing of a committed build is changed again.
@@ -67,6 +68,8 @@ type Store struct {
 	log   zerolog.Logger
 	dirs  *directories
 	index *index
+	// elsewhere is where artifacts may lie that are not here; nil for nowhere.
+	elsewhere Elsewhere
 	// unrecorded are our builds that had no record when the Store was opened.
 	unrecorded []place
 	// received counts the files in tmp, for their names.
