@@ -62,10 +62,11 @@ func parseCredential(line string) (c credential, err error) {
 		}
 		line = strings.TrimSpace(rest)
 	}
-	ok := false
-	if c.user, c.password, ok = strings.Cut(line, ":"); !ok || c.user == "" {
+	user, password, ok := strings.Cut(line, ":")
+	if !ok || user == "" {
 		return c, errors.New("it is neither USER:PASSWORD nor URL USER:PASSWORD")
 	}
+	c.user, c.password = user, password
 	return c, nil
 }
 

@@ -14,13 +14,13 @@ import (
 // Has asks whether the store has c, by its length. An error says that it could not
 // be asked, or did not say.
 func (s *Store) Has(ctx context.Context, c job.Content) (bool, error) {
-	resp, err := s.ask(ctx, http.MethodHead, s.address(c))
+	status, length, err := s.ask(ctx, http.MethodHead, s.address(c))
 	if err == nil {
-		err = &statusError{resp.StatusCode}
-		switch resp.StatusCode {
+		err = &statusError{status}
+		switch status {
 		case http.StatusOK:
 			// Apache tells no length of what is empty.
-			return resp.ContentLength == c.Size || resp.ContentLength < 0 && c.Size == 0, nil
+			return length == c.Size || length < 0 && c.Size == 0, nil
 		case http.StatusNotFound, http.StatusGone:
 			return false, nil
 		}
@@ -28,23 +28,24 @@ func (s *Store) Has(ctx context.Context, c job.Content) (bool, error) {
 	return false, s.told(ctx, "asking for", c, err)
 }
 
-// ask makes a request that has no body and whose answer nobody reads.
-func (s *Store) ask(ctx context.Context, method, address string) (*http.Response, error) {
+// ask makes a request that has no body and whose answer nobody reads. The length is
+// negative when none is told.
+func (s *Store) ask(ctx context.Context, method, address string) (status int, length int64, err error) {
 	ctx, stop := context.WithTimeoutCause(ctx, s.stall, errStalled)
 	defer stop()
 	req, err := s.request(ctx, method, address, nil)
 	if err != nil {
-		return nil, err
+		return 0, 0, err
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return nil, err
+		return 0, 0, err
 	}
 	drain(resp)
-	return resp, nil
+	return resp.StatusCode, resp.ContentLength, nil
 }
 
 // maxAnswer is how much of an answer is read so that its connection can be used
@@ -90,7 +91,7 @@ func (r *reader) open(ctx context.Context, s *Store, c job.Content) error {
 	if err != nil {
 		return err
 	}
-	resp, err := s.client.Do(req) //nolint:bodyclose // the reader does
+	resp, err := s.client.Do(req)
 	if err != nil {
 		return err
 	}

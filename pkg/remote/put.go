@@ -170,7 +170,7 @@ func (s *Store) sendBody(ctx context.Context, c job.Content, body io.Reader) err
 func (s *Store) makeCollections(ctx context.Context, c job.Content) error {
 	address := s.address(c)
 	for _, collection := range []string{s.prefix + "/", address[:strings.LastIndexByte(address, '/')+1]} {
-		if _, err := s.ask(ctx, "MKCOL", collection); err != nil {
+		if _, _, err := s.ask(ctx, "MKCOL", collection); err != nil {
 			return s.told(ctx, "making the collection for", c, err)
 		}
 	}

@@ -340,7 +340,7 @@ func TestStoreCut(t *testing.T) {
 
 // newCutter is a way to address that resets the first connections after so many
 // octets.
-func newCutter(t *testing.T, address string, octets int64, times int64) string {
+func newCutter(t *testing.T, address string, octets, times int64) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -60,7 +60,7 @@ func (s *Store) CheckArtifact(ctx context.Context, a job.Artifact) error {
 	in, err := s.open(ctx, a)
 	if err == nil {
 		_, err = io.Copy(io.Discard, in)
-		in.Close() //nolint:errcheck // only read from
+		in.Close()
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -12,6 +12,7 @@ import (
 	"builder/pkg/remote"
 	"builder/pkg/wire"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -114,11 +115,11 @@ func (p *putting) run(ctx context.Context, s *remote.Store, b *build, artifacts 
 	if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
 		return // nobody wants it any more
 	}
-	log := b.log.Info()
+	level := zerolog.InfoLevel
 	if p.failure != nil {
-		log = b.log.Warn().Err(p.failure)
+		level = zerolog.WarnLevel
 	}
-	log.Str("peer", p.location).Int("contents", len(p.there)).Int("failed", p.failed).Dur("dur", time.Since(begun)).Msg("contents were put into the store")
+	b.log.WithLevel(level).Err(p.failure).Str("peer", p.location).Int("contents", len(p.there)).Int("failed", p.failed).Dur("dur", time.Since(begun)).Msg("contents were put into the store")
 }
 
 // one puts one content, unless the store was given up: what is on its way then has
