@@ -50,25 +50,33 @@ func (e *RefusedError) Error() string { return e.Err.Error() }
 func (e *RefusedError) Unwrap() error { return e.Err }
 
 // Put sees to it that the store has c: when it says that it has not, or has another
-// length, the octets are sent that open gives, in constant memory. What may pass
+// length, the octets are sent that open gives, in constant memory. With unasked it
+// is not asked first, which for a small content costs as much as to send it. sent
+// reports that it was sent. What may pass
 // (connections that break, a store that is stuck or overloaded) is tried again, a
 // few times, some seconds apart. It is a [SourceError] when the octets are not
 // those of c, of which the store never gets the last then, and a [RefusedError]
 // when others may do better; any other error is one of the store as a whole. That
 // all has arrived is the store's word: [Store.Has] asks again.
-func (s *Store) Put(ctx context.Context, c job.Content, open func() (io.ReadCloser, error)) error {
+func (s *Store) Put(ctx context.Context, c job.Content, unasked bool, open func() (io.ReadCloser, error)) (sent bool, err error) {
 	pause := s.pause
 	for try := 1; ; try++ {
-		err := s.putOnce(ctx, c, open)
+		there := false
+		if !unasked || try > 1 { // what broke may have arrived
+			there, err = s.Has(ctx, c)
+		}
+		if !there && err == nil {
+			err = s.putOnce(ctx, c, open)
+		}
 		if err == nil || ctx.Err() != nil || try >= triesFor(err) {
-			return err
+			return !there && err == nil, err
 		}
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return err
+			return false, err
 		}
 		pause *= 2
 	}
@@ -94,11 +102,7 @@ func triesFor(err error) int {
 }
 
 func (s *Store) putOnce(ctx context.Context, c job.Content, open func() (io.ReadCloser, error)) error {
-	there, err := s.Has(ctx, c)
-	if there || err != nil {
-		return err
-	}
-	err = s.send(ctx, c, open)
+	err := s.send(ctx, c, open)
 	var status *statusError
 	if errors.As(err, &status) && status.code == http.StatusConflict {
 		if err = s.makeCollections(ctx, c); err == nil {

@@ -39,9 +39,10 @@ func open(t *testing.T, url string, o remote.Options) *remote.Store {
 
 // put puts a text.
 func put(t *testing.T, s *remote.Store, text string) error {
-	return s.Put(t.Context(), job.ContentOf([]byte(text)), func() (io.ReadCloser, error) {
+	_, err := s.Put(t.Context(), job.ContentOf([]byte(text)), false, func() (io.ReadCloser, error) {
 		return io.NopCloser(strings.NewReader(text)), nil
 	})
+	return err
 }
 
 // holds fails the test unless s gives text for its hash.
@@ -167,7 +168,7 @@ func TestChanged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := job.ContentOf(hashed)
-			err := s.Put(t.Context(), c, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(now)), nil })
+			_, err := s.Put(t.Context(), c, false, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(now)), nil })
 			var source *remote.SourceError
 			if !errors.As(err, &source) {
 				t.Errorf("%T %v", err, err)

@@ -255,7 +255,7 @@ func TestCancelled(t *testing.T) {
 	enough := errors.New("enough")
 	cancel(enough)
 	c := job.ContentOf([]byte("x"))
-	if err := s.Put(ctx, c, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }); !errors.Is(err, enough) {
+	if _, err := s.Put(ctx, c, false, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }); !errors.Is(err, enough) {
 		t.Errorf("put: %v", err)
 	}
 	if _, err := s.Open(ctx, c); !errors.Is(err, enough) {

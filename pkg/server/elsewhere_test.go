@@ -31,7 +31,7 @@ func known(t testing.TB, caFile string) remote.Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return remote.Options{Credentials: credentials, CAFile: caFile, Pause: time.Millisecond, Stall: time.Second}
+	return remote.Options{Credentials: credentials, CAFile: caFile, Pause: time.Millisecond}
 }
 
 // following is a server that takes contents of that store.
@@ -59,14 +59,12 @@ func putting(t testing.TB, url string, o remote.Options) func(*worker.Config) {
 }
 
 // large are octets that do not fit into the buffers of connections.
-var large = strings.Repeat("0123456789abcdef", 4<<20/16)
+var large = strings.Repeat("x", 4<<20)
 
 // leaving is a script that leaves large, two equal files and an empty one.
 const leaving = `
 mkdir -p bin
-s=0123456789abcdef
-for i in 1 2 3 4 5 6; do s=$s$s$s$s$s$s$s$s; [ ${#s} -lt 4194304 ] || break; done
-printf %s "$s" | head -c 4194304 >bin/large
+head -c 4194304 /dev/zero | tr '\0' x >bin/large
 printf same >a
 printf same >b
 : >empty
@@ -142,6 +140,35 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// TestStoreSmall: many small contents are not all asked for, and are not sent again
+// when they are there.
+func TestStoreSmall(t *testing.T) {
+	var puts, heads atomic.Int64
+	s := httptest.NewServer(newMemory(func(_ *memory, _ http.ResponseWriter, r *http.Request) bool {
+		switch r.Method {
+		case http.MethodPut:
+			puts.Add(1)
+		case http.MethodHead:
+			heads.Add(1)
+		}
+		return false
+	}))
+	t.Cleanup(s.Close)
+	r := start(t, following(t, s.URL, remote.Options{}))
+	r.worker("p", putting(t, s.URL, remote.Options{}))
+	r.schedule("one", "p", "i=0; while [ $i -lt 200 ]; do echo $i >$i; i=$((i+1)); done")
+	r.ended("one", 1)
+	// The server asks for each.
+	if puts.Load() != 200 || heads.Load() > 200+100 {
+		t.Errorf("%d contents were sent, with %d questions", puts.Load(), heads.Load())
+	}
+	r.execute("one")
+	r.ended("one", 2)
+	if n := puts.Load(); n != 200 {
+		t.Errorf("%d contents were sent, of which 200 were not there", n)
+	}
+}
+
 // TestStoreNotTaken: a server that does not know the store, or can not look there,
 // gets all contents itself.
 func TestStoreNotTaken(t *testing.T) {
@@ -199,7 +226,7 @@ func TestStoreFails(t *testing.T) {
 		}), []string{"a", "b", "empty"}, "1 of 3 contents went through the server, since the store did not take them: "},
 		"full": {newMemory(func(_ *memory, w http.ResponseWriter, r *http.Request) bool {
 			if r.Method == http.MethodPut && r.ContentLength > 1000 {
-				io.CopyN(io.Discard, r.Body, 1000)
+				io.Copy(io.Discard, r.Body)
 				w.WriteHeader(http.StatusInsufficientStorage)
 				return true
 			}
@@ -248,17 +275,17 @@ func TestStoreFails(t *testing.T) {
 		}), all, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			url := "http://127.0.0.1:9"
 			if test.store != nil {
 				s := httptest.NewServer(test.store)
 				t.Cleanup(s.Close)
 				url = s.URL
 			}
-			o := remote.Options{Pause: time.Millisecond, Stall: 100 * time.Millisecond}
-			r := configure(t, following(t, url, o))
-			t.Cleanup(r.halt)
-			r.start()
+			o := remote.Options{Pause: time.Millisecond}
+			if strings.HasPrefix(name, "stuck") {
+				o.Stall = 100 * time.Millisecond
+			}
+			r := start(t, following(t, url, o))
 			r.worker("p", putting(t, url, o))
 			r.schedule("one", "p", leaving)
 			b := r.record(r.ended("one", 1)[0].UUID)
@@ -276,7 +303,7 @@ func TestStoreFails(t *testing.T) {
 func stick(r *http.Request) {
 	select {
 	case <-r.Context().Done():
-	case <-time.After(time.Second):
+	case <-time.After(300 * time.Millisecond):
 	}
 }
 

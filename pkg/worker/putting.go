@@ -24,6 +24,11 @@ const (
 	putTime = 10 * time.Minute
 	putRate = 64 << 10
 	putEach = time.Second / 10
+	// smallContent is up to how many octets a content costs as much to send as to
+	// ask for. Of these only one in askSmall is asked for, once so many in a row were
+	// found not to be there.
+	smallContent = 4 << 10
+	askSmall     = 16
 )
 
 // putting is a build's contents on their way into the store, which is tried once:
@@ -42,6 +47,8 @@ type putting struct {
 	failure  error // the first one
 	given    bool  // up: nothing more is tried
 	contents int
+	absent   int // contents in a row that were asked for and were not there
+	begun    int
 }
 
 // put begins to put the contents of a build that has ended, or joins who does.
@@ -125,16 +132,20 @@ func (p *putting) run(ctx context.Context, s *remote.Store, b *build, artifacts 
 // one puts one content, unless the store was given up: what is on its way then has
 // bounds of its own, and may arrive.
 func (p *putting) one(ctx context.Context, s *remote.Store, b *build, c job.Content) {
-	p.mu.Lock()
-	if p.given {
-		p.failed++
-		p.mu.Unlock()
+	given, unasked := p.next(c)
+	if given {
 		return
 	}
-	p.mu.Unlock()
-	err := s.Put(ctx, c, func() (io.ReadCloser, error) { return b.open(c) })
+	sent, err := s.Put(ctx, c, unasked, func() (io.ReadCloser, error) { return b.open(c) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	switch {
+	case unasked:
+	case sent:
+		p.absent++
+	default:
+		p.absent = 0
+	}
 	var source *remote.SourceError
 	var refused *remote.RefusedError
 	switch {
@@ -151,6 +162,19 @@ func (p *putting) one(ctx context.Context, s *remote.Store, b *build, c job.Cont
 	if p.failure == nil {
 		p.failure = err
 	}
+}
+
+// next reports whether the store was given up, and whether c is small and most
+// likely not there.
+func (p *putting) next(c job.Content) (given, unasked bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.given {
+		p.failed++
+		return true, false
+	}
+	p.begun++
+	return false, c.Size <= smallContent && p.absent >= askSmall && p.begun%askSmall != 0
 }
 
 // located is the end of a build with what became of putting, which has ended.
