@@ -52,12 +52,13 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 // Put sees to it that the store has c: when it says that it has not, or has another
 // length, the octets are sent that open gives, in constant memory. With unasked it
 // is not asked first, which for a small content costs as much as to send it. sent
-// reports that it was sent. What may pass
-// (connections that break, a store that is stuck or overloaded) is tried again, a
-// few times, some seconds apart. It is a [SourceError] when the octets are not
-// those of c, of which the store never gets the last then, and a [RefusedError]
-// when others may do better; any other error is one of the store as a whole. That
-// all has arrived is the store's word: [Store.Has] asks again.
+// reports that it was sent.
+//
+// What may pass (connections that break, a store that is stuck or overloaded) is
+// tried again, a few times, some seconds apart. The error is a [SourceError] when
+// the octets are not those of c, of which the store never gets the last then, and a
+// [RefusedError] when other contents may do better; any other is one of the store as
+// a whole. That all has arrived is the store's word: [Store.Has] asks again.
 func (s *Store) Put(ctx context.Context, c job.Content, unasked bool, open func() (io.ReadCloser, error)) (sent bool, err error) {
 	pause := s.pause
 	for try := 1; ; try++ {
