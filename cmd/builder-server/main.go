@@ -18,11 +18,13 @@ import (
 
 	"builder/pkg/job"
 	"builder/pkg/program"
+	"builder/pkg/remote"
 	"builder/pkg/server"
 	"builder/pkg/wire"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -38,6 +40,9 @@ func main() {
 type options struct {
 	ip, dir, configDir, logLevel, localPlatform string
 	port, localWorkers                          int
+
+	storeAuthFile, storeCA string
+	stores                 []string
 
 	keep keepFlags
 
@@ -73,6 +78,7 @@ that you trust.`,
 	f.StringVar(&o.ip, "ip", "127.0.0.1", "`address` to listen on; empty for all")
 	f.IntVar(&o.port, "port", wire.DefaultPort, "TCP `port` to listen on; 0 for a free one, which is logged")
 	o.upload.flags(f)
+	o.storeFlags(f)
 	f.IntVar(&o.localWorkers, "local-workers", 0, "start this `number` of workers on this machine")
 	f.StringVar(&o.localPlatform, "local-platform", "local", "`platform` of the local workers")
 	f.DurationVar(&o.timeout, "timeout", server.DefaultTimeout, "how `long` a build may run whose job sets no limit")
@@ -112,6 +118,28 @@ func (o options) check() error {
 	return nil
 }
 
+// storeFlags add those by which artifacts are found that lie elsewhere.
+func (o *options) storeFlags(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.stores, "store", nil, "let workers put artifacts into the HTTP store at this `URL`, and read them there; repeatable")
+	f.StringVar(&o.storeAuthFile, "store-auth-file", "", "`file` with USER:PASSWORD for the stores, or lines URL USER:PASSWORD (environment "+remote.Environment+")")
+	f.StringVar(&o.storeCA, "store-ca", "", "`file` with the certificates (PEM) that the stores' are checked with (default: the system's)")
+}
+
+// openStores makes the stores that are named.
+func (o options) openStores() (remote.Stores, error) {
+	if len(o.stores) == 0 {
+		if o.storeAuthFile != "" || o.storeCA != "" {
+			return nil, errors.New("--store-auth-file and --store-ca need --store")
+		}
+		return nil, nil
+	}
+	credentials, err := remote.ReadCredentials(o.storeAuthFile, os.Getenv(remote.Environment))
+	if err != nil {
+		return nil, err
+	}
+	return remote.NewStores(o.stores, remote.Options{Credentials: credentials, CAFile: o.storeCA})
+}
+
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return program.Usage(fmt.Errorf("unexpected argument %q", args[0]))
@@ -139,6 +167,9 @@ func serve(ctx context.Context, o options) (err error) {
 	config := o.config(log)
 	if config.Uploads, err = o.upload.frontends(log); err != nil {
 		return err
+	}
+	if config.Stores, err = o.openStores(); err != nil {
+		return program.Usage(err)
 	}
 	s, err := server.Open(config)
 	if err != nil {

@@ -43,7 +43,16 @@ not everything could be checked.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := newVerifyOutput(cmd.OutOrStdout(), asJSON)
-			verified, err := verifyShowing(cmd.Context(), o.dir, store.VerifyOptions{Repair: repair, Report: out.damage})
+			options := store.VerifyOptions{Repair: repair, Report: out.damage}
+			stores, err := o.openStores()
+			if err != nil {
+				return program.Usage(err)
+			}
+			if stores != nil {
+				defer stores.Close()
+				options.Elsewhere = stores
+			}
+			verified, err := verifyShowing(cmd.Context(), o.dir, options)
 			interrupted := errors.Is(err, context.Canceled)
 			if interrupted {
 				err = errors.New("interrupted: not everything was checked")
@@ -61,6 +70,7 @@ not everything could be checked.`,
 		},
 	}
 	f := cmd.Flags()
+	o.storeFlags(f)
 	f.BoolVar(&repair, "repair", false, "move damaged contents to v1/damaged; the server must not run")
 	f.BoolVar(&asJSON, "json", false, "print what was found as JSON")
 	return cmd

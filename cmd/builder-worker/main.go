@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"builder/pkg/program"
+	"builder/pkg/remote"
 	"builder/pkg/sandbox"
 	"builder/pkg/wire"
 	"builder/pkg/worker"
@@ -76,6 +77,9 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 	f.StringVar(&o.isolation, "isolation", "none", "`kind` of place for a build: none (a plain process)")
 	f.StringArrayVar(&o.env, "env", nil, "pass on this environment `variable` to builds: NAME, or NAME=VALUE; repeatable")
 	f.IntVar(&o.protocol, "protocol", 0, fmt.Sprintf("force a protocol `version`: %d or %d (default: find out)", wire.OwnVersion, wire.WorkerVersion))
+	f.StringVar(&o.store, "store", "", "put artifacts into the HTTP store at this `URL`, if the server takes it;\nwhat it does not take goes to the server")
+	f.StringVar(&o.storeAuthFile, "store-auth-file", "", "`file` with USER:PASSWORD for the store (environment "+remote.Environment+")")
+	f.StringVar(&o.storeCA, "store-ca", "", "`file` with the certificates (PEM) that the store's is checked with (default: the system's)")
 	f.StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
 	return cmd
 }
@@ -91,11 +95,15 @@ func run(ctx context.Context, platform string, o options) (err error) {
 	if err := o.check(); err != nil {
 		return program.Usage(err)
 	}
-	remote, err := wire.Address(o.remote)
+	address, err := wire.Address(o.remote)
 	if err != nil {
 		return program.Usage(err)
 	}
 	env, err := passedOn(o.env)
+	if err != nil {
+		return program.Usage(err)
+	}
+	store, err := o.openStore()
 	if err != nil {
 		return program.Usage(err)
 	}
@@ -124,9 +132,9 @@ func run(ctx context.Context, platform string, o options) (err error) {
 	ctx, drain, release := stops(ctx, o.shutdownFile)
 	defer release()
 	err = worker.Run(ctx, drain, worker.Config{
-		Platform: platform, Remote: remote, Name: o.name, Dir: dir, Persistent: o.persistent, Slots: o.slots,
+		Platform: platform, Remote: address, Name: o.name, Dir: dir, Persistent: o.persistent, Slots: o.slots,
 		Protocol: o.protocol, MaxDelay: o.maxDelay, MaxRetries: o.maxRetries, KeepAlive: o.keepAlive,
-		Env: env, Sandbox: place, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
+		Env: env, Sandbox: place, Store: store, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
 	})
 	if errors.Is(err, worker.ErrAway) {
 		return program.Status(err, tempFail)

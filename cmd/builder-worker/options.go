@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"builder/pkg/remote"
 	"builder/pkg/wire"
 )
 
@@ -18,6 +19,8 @@ type options struct {
 	slots, maxRetries, protocol            int
 	maxDelay, keepAlive                    time.Duration
 	env                                    []string
+
+	store, storeAuthFile, storeCA string
 }
 
 // check refuses values that mean nothing.
@@ -37,8 +40,22 @@ func (o options) check() error {
 		return fmt.Errorf("--max-delay %v: use 1s or more", o.maxDelay)
 	case o.keepAlive < time.Second/10:
 		return fmt.Errorf("--keepalive %v: use 100ms or more", o.keepAlive)
+	case o.store == "" && (o.storeAuthFile != "" || o.storeCA != ""):
+		return errors.New("--store-auth-file and --store-ca need --store")
 	}
 	return nil
+}
+
+// openStore makes the store that is named, nil if none is.
+func (o options) openStore() (*remote.Store, error) {
+	if o.store == "" {
+		return nil, nil
+	}
+	credentials, err := remote.ReadCredentials(o.storeAuthFile, os.Getenv(remote.Environment))
+	if err != nil {
+		return nil, err
+	}
+	return remote.New(o.store, remote.Options{Credentials: credentials, CAFile: o.storeCA})
 }
 
 // maxSlots is the largest number of builds at once.

@@ -260,7 +260,8 @@ func DecodeRun(r *der.Reader) Run {
 // EncodeBuild writes Build ::= SEQUENCE { uuid UTF8String, run, try INTEGER, job,
 // platform UTF8String, script Content, worker UTF8String, started, finished
 // Instant, result Result, artifacts SEQUENCE OF SEQUENCE { path UTF8String,
-// mode INTEGER, content Content }, notes SEQUENCE OF UTF8String }.
+// mode INTEGER, content Content, location UTF8String }, notes SEQUENCE OF
+// UTF8String }.
 func EncodeBuild(w *der.Writer, b Build) {
 	w.Sequence(func() {
 		w.Octets(b.UUID[:])
@@ -308,7 +309,8 @@ func DecodeBuild(r *der.Reader) Build {
 const maxArtifactSize = 64
 
 // EncodeArtifacts writes SEQUENCE OF SEQUENCE { path UTF8String, mode INTEGER,
-// content Content }.
+// content Content, location UTF8String }. Those of the first version end before
+// location.
 func EncodeArtifacts(w *der.Writer, artifacts []Artifact) {
 	size := 0
 	for _, a := range artifacts {
@@ -321,6 +323,7 @@ func EncodeArtifacts(w *der.Writer, artifacts []Artifact) {
 				w.Text(a.Path)
 				w.Int(int64(a.Mode & fs.ModePerm))
 				EncodeContent(w, a.Content)
+				w.Text(a.Location)
 			})
 		}
 	})
@@ -338,8 +341,12 @@ func DecodeArtifacts(r *der.Reader) []Artifact {
 		artifacts = make([]Artifact, 0, min(n, maxCounted))
 	}
 	for in.More() {
-		a := in.Enter(der.Sequence)
-		artifacts = append(artifacts, Artifact{Path: a.Text(), Mode: decodeMode(&a), Content: DecodeContent(&a)})
+		fields := in.Enter(der.Sequence)
+		a := Artifact{Path: fields.Text(), Mode: decodeMode(&fields), Content: DecodeContent(&fields)}
+		if fields.More() {
+			a.Location = fields.Text()
+		}
+		artifacts = append(artifacts, a)
 	}
 	return artifacts
 }

@@ -92,7 +92,7 @@ func (r random) build() job.Build {
 		Script: r.content(), Worker: r.text(), Started: r.time(), Finished: r.time(), Result: r.result(),
 	}
 	for range r.IntN(4) {
-		b.Artifacts = append(b.Artifacts, job.Artifact{Path: r.text(), Mode: fs.FileMode(r.IntN(0o1000)), Content: r.content()})
+		b.Artifacts = append(b.Artifacts, job.Artifact{Path: r.text(), Mode: fs.FileMode(r.IntN(0o1000)), Content: r.content(), Location: r.text()})
 		b.Notes = append(b.Notes, r.text())
 	}
 	return b

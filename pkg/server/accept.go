@@ -101,9 +101,10 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 		Program: s.Program,
 		Capabilities: []string{
 			wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapLimits,
-			wire.CapResume, wire.CapAlive, wire.CapFetch, wire.CapOutbox, wire.CapRetention,
+			wire.CapResume, wire.CapAlive, wire.CapFetch, wire.CapOutbox, wire.CapRetention, wire.CapStore,
 		},
-		Nonce: nonce(),
+		Nonce:  nonce(),
+		Stores: s.Stores.Prefixes(),
 	})
 	if err == nil {
 		if peer.Can(wire.CapAlive) {

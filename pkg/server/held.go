@@ -22,21 +22,22 @@ type held struct {
 	left   bool   // by the last server
 
 	mu        sync.Mutex
-	link      *link       // the worker's connection, nil while it is away
-	heard     time.Time   // when the newest connection began on which the worker had it
-	unheard   bool        // the worker never got it
-	condemned *job.Result // the worker broke the rules
-	told      *link       // the connection on which it was told to stop
-	stopped   time.Time   // when it was first told
-	decided   time.Time   // when the result was fixed
-	result    job.Result  // as the worker says, or as decided; with offered or decided
-	done      *wire.Done  // as it came last, until it is offered
-	said      *job.Result // as the worker says on this connection
-	offered   bool        // the store knows the artifacts
-	arrived   time.Time   // the last octet that was lacking, or the offer
-	delivery  *delivery   // the connection over which contents come, nil if none does
-	next      int64       // number of the next line
-	over      bool        // nothing may be added any more
+	link      *link                  // the worker's connection, nil while it is away
+	heard     time.Time              // when the newest connection began on which the worker had it
+	unheard   bool                   // the worker never got it
+	condemned *job.Result            // the worker broke the rules
+	told      *link                  // the connection on which it was told to stop
+	stopped   time.Time              // when it was first told
+	decided   time.Time              // when the result was fixed
+	result    job.Result             // as the worker says, or as decided; with offered or decided
+	done      *wire.Done             // as it came last, until it is offered
+	said      *job.Result            // as the worker says on this connection
+	offered   bool                   // the store knows the artifacts
+	arrived   time.Time              // the last octet that was lacking, or the offer
+	seen      map[job.Content]string // the conductor's: contents that lie in a store elsewhere, and where
+	delivery  *delivery              // the connection over which contents come, nil if none does
+	next      int64                  // number of the next line
+	over      bool                   // nothing may be added any more
 	news      chan struct{}
 	settled   chan struct{} // closed when it has ended, durably
 }
@@ -168,7 +169,7 @@ func (h *held) conduct(ctx context.Context) {
 		case <-h.news:
 		case <-timer.C:
 		}
-		h.offer()
+		h.offer(ctx)
 		h.tellStop()
 		step := h.look().Next(policy, time.Now())
 		switch {
@@ -314,7 +315,7 @@ func (h *held) settle() {
 
 // offer tells the store what the worker offers, and the worker whether anything
 // of it is wanted.
-func (h *held) offer() {
+func (h *held) offer(ctx context.Context) {
 	h.mu.Lock()
 	done, l := h.done, h.link
 	h.done = nil
@@ -322,6 +323,7 @@ func (h *held) offer() {
 	if done == nil {
 		return
 	}
+	h.see(ctx, done)
 	if err := h.draft.Offer(done.Artifacts); err != nil {
 		h.log.Error().Err(err).Msg("taking the offer of artifacts")
 	}

@@ -22,8 +22,8 @@ import (
 // web frontends: what is to be done with a build survives a restart in the same way.
 const hooksRemote = "upload-hooks"
 
-// remote is who is to have ended builds.
-type remote struct {
+// recipient is a remote: who is to have ended builds.
+type recipient struct {
 	name   string
 	outbox *upload.Outbox
 }
@@ -49,11 +49,11 @@ func (s *Server) makeRemotes() error {
 
 func (s *Server) addRemote(name string, send upload.Send) {
 	outbox := upload.New(name, send, posts{s, name}, upload.Limits{}, s.Log)
-	s.remotes = append(s.remotes, &remote{name, outbox})
+	s.remotes = append(s.remotes, &recipient{name, outbox})
 }
 
 // remote is the configured one of that name, nil if there is none.
-func (s *Server) remote(name string) *remote {
+func (s *Server) remote(name string) *recipient {
 	for _, r := range s.remotes {
 		if r.name == name {
 			return r

@@ -32,6 +32,7 @@ import (
 	"builder/pkg/hooks"
 	"builder/pkg/job"
 	"builder/pkg/journal"
+	"builder/pkg/remote"
 	"builder/pkg/schedule"
 	"builder/pkg/store"
 	"builder/pkg/template"
@@ -51,6 +52,9 @@ type Config struct {
 	Uploads []*upload.Frontend
 	// HookTimeout is how long a hook may run; 0 means hooks.DefaultTimeout.
 	HookTimeout time.Duration
+	// Stores are those whose contents are taken and followed in place of having
+	// them here; no other is. Close closes their connections.
+	Stores remote.Stores
 	// Timeout ends builds that run longer; 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Grace is how long a worker may take to end a build that it was told to
@@ -112,12 +116,14 @@ type Server struct {
 	crew      *crew
 	resumed   []*held   // builds that were left running and go on, until Serve
 	orphans   []*orphan // those that do not, and whose end the disk refused, until Serve
-	remotes   []*remote
+	remotes   []*recipient
 	hooks     hooks.Dir
 	budget    *wire.Budget
 	crowd     crowd
 	replies   replies
 	unlock    func() error
+	elsewhere elsewhere
+	end       context.CancelFunc // of elsewhere
 }
 
 // Open locks the data directory, reads the state (that of the reference when
@@ -145,6 +151,8 @@ func Open(c Config) (_ *Server, err error) {
 		building: newBuildings(), crew: newCrew(), budget: wire.NewBudget(frameMemory),
 		replies: newReplies(),
 	}
+	over, end := context.WithCancel(context.Background())
+	s.elsewhere, s.end = elsewhere{c.Stores, over}, end
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -195,6 +203,7 @@ func (s *Server) open() error {
 	if s.store, err = store.Open(s.Files, s.Dir, running, s.Log); err != nil {
 		return err
 	}
+	s.store.Follow(s.elsewhere)
 	if err := s.makeRemotes(); err != nil {
 		return err
 	}
@@ -204,6 +213,8 @@ func (s *Server) open() error {
 // Close releases what Open took. Serve must have returned.
 func (s *Server) Close() error {
 	var errs []error
+	s.end()
+	s.Stores.Close()
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
@@ -221,6 +232,7 @@ func (s *Server) Close() error {
 // run then are ended at the next Open.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, s.end)()
 	s.fillOutbox() // before the state has its owner
 	for _, h := range s.resumed {
 		s.crew.begin(ctx, h)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -43,7 +44,8 @@ func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, e
 	}
 	files := make([]wire.File, len(b.Artifacts))
 	for i, a := range b.Artifacts {
-		files[i] = wire.File{Path: a.Path, Mode: uint32(a.Mode), Data: s.blob(a.Content)}
+		open := func() (io.ReadCloser, error) { return s.open(context.Background(), a) }
+		files[i] = wire.File{Path: a.Path, Mode: uint32(a.Mode), Data: wire.Blob{Size: a.Size, Open: open}}
 	}
 	encoded := wire.EncodeExec(wire.Exec{
 		Job:  wire.ScriptJob{Name: b.Job, Platform: b.Platform, Script: s.blob(b.Script)},
@@ -58,17 +60,17 @@ func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, e
 }
 
 // checkContents finds what is missing or cut of a build's script and artifacts,
-// by the sizes of the files alone.
+// by their lengths alone.
 func (s *Store) checkContents(b job.Build) error {
 	if !b.Script.IsZero() && !s.HasContent(b.Script) {
 		return fmt.Errorf("%w: its script (content %v) is missing or cut", ErrDamaged, b.Script)
 	}
 	for _, a := range b.Artifacts {
-		if !s.HasContent(a.Content) {
+		if a.Location == "" && !s.HasContent(a.Content) {
 			return fmt.Errorf("%w: the artifact %q (content %v) is missing or cut", ErrDamaged, a.Path, a.Content)
 		}
 	}
-	return nil
+	return s.checkElsewhere(context.Background(), b.Artifacts)
 }
 
 // blob is a content to be encoded; that of a script that never was is empty.

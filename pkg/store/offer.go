@@ -55,7 +55,8 @@ func (o *offer) receives(p *delivery) bool { return o.busy && p == o.last }
 // before: what has come of their contents stays. An artifact that can not be kept
 // (bad or repeated path, no hash, too many) is noted. A content that the store
 // has is not wanted; of one that an earlier draft of the build had received a
-// part, after a restart, only the rest is.
+// part, after a restart, only the rest is. One with a location that is followed
+// lies there: that is for the caller to know. Any other location counts for nothing.
 func (d *Draft) Offer(artifacts []job.Artifact) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -80,8 +81,11 @@ func (d *Draft) Offer(artifacts []job.Artifact) error {
 			continue
 		}
 		a.Mode &= fs.ModePerm
+		if !d.store.follows(a.Location) {
+			a.Location = ""
+		}
 		o.artifacts = append(o.artifacts, a)
-		if !seen[a.Content] {
+		if a.Location == "" && !seen[a.Content] {
 			seen[a.Content] = true
 			o.contents = append(o.contents, o.delivery(a.Content))
 		}
@@ -210,7 +214,7 @@ func (o *offer) kept(added []job.Artifact, noted notes) ([]job.Artifact, notes) 
 		all.add("%s", note)
 	}
 	for _, a := range o.artifacts {
-		if p := o.known[a.Content]; p.dropped != "" {
+		if p := o.known[a.Content]; a.Location == "" && p.dropped != "" {
 			all.add("not kept: artifact %q: %s", a.Path, p.dropped)
 		} else {
 			artifacts = append(artifacts, a)

@@ -17,7 +17,8 @@
 //	<dir>/<job>/<uuid>/full                     a result of the reference
 //
 // The one invariant: the record of a build that was committed is complete, and
-// everything that it names is durable. Of a commit that was under way when the
+// everything that it names is durable, or lies in a store elsewhere that keeps it.
+// Of a commit that was under way when the
 // power was cut anything may be left but a record without its contents; whoever
 // knows which builds have not finished asks [Store.Recorded] whether they have.
 // Record and console of a committed build are never changed again: what is said about
@@ -77,6 +78,8 @@ type Store struct {
 	dirs        *directories
 	use         *use
 	index       *index
+	// elsewhere is where artifacts may lie that are not here; nil for nowhere.
+	elsewhere Elsewhere
 	// unrecorded are our builds that had no record when the Store was opened.
 	unrecorded []place
 	reading    sync.Mutex // of records, by those who read many

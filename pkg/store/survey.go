@@ -107,7 +107,9 @@ func (s *Store) surveyBuild(v *survey, p place) ([]int64, error) {
 	about := surveyed{place: p, script: keyOf(b.Script), keys: make([]contentKey, len(b.Artifacts))}
 	sizes := make([]int64, len(b.Artifacts))
 	for i, a := range b.Artifacts {
-		about.keys[i], sizes[i] = keyOf(a.Content), a.Size
+		if about.keys[i] = keyOf(a.Content); a.Location == "" { // else nothing of ours goes with it
+			sizes[i] = a.Size
+		}
 	}
 	if _, twice := v.about[p.id]; twice {
 		v.kept = append(append(v.kept, about.script), about.keys...)

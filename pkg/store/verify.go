@@ -32,6 +32,9 @@ type VerifyOptions struct {
 	Repair bool
 	// Report is told of each damage, one after the other; nil when nobody wants to know.
 	Report func(Damage)
+	// Elsewhere are the stores that records may name besides. An artifact in one that
+	// is not followed keeps Verify from checking everything.
+	Elsewhere Elsewhere
 	// Progress is kept up to date meanwhile, unless it is nil.
 	Progress *Progress
 }
@@ -89,6 +92,8 @@ func Verify(ctx context.Context, fsys disk.FS, dir string, o VerifyOptions) (Ver
 		VerifyOptions: o, store: newStore(read, dir, zerolog.Nop()), stop: stop,
 		damaged: map[[sha256.Size]byte]*damagedContent{},
 	}
+	v.store.Follow(o.Elsewhere)
+	v.check = func(a job.Artifact) error { return v.store.CheckArtifact(ctx, a) }
 	err := v.verify(watchedBy != nil)
 	result := Verified{v.builds.Load(), v.contents.Load(), o.Progress.Done.Load(), v.reported}
 	if err != nil {
@@ -101,6 +106,8 @@ type verifier struct {
 	VerifyOptions
 	store            *Store // without an index
 	stop             context.CancelCauseFunc
+	check            func(job.Artifact) error // of those that lie elsewhere
+	elsewhere        sync.Map                 // contents there that were read, with what was found
 	builds, contents atomic.Int64
 	reported         int64
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"sync"
 
 	"builder/pkg/console"
 	"builder/pkg/job"
@@ -123,7 +124,11 @@ func (v *verifier) lookAtNamed(dir string, b job.Build) []Damage {
 		}
 	}
 	for _, a := range b.Artifacts {
-		if d := v.lookAtContent(a.Content); d != nil {
+		look := v.lookAtContent
+		if a.Location != "" {
+			look = func(job.Content) *Damage { return v.lookElsewhere(a) }
+		}
+		if d := look(a.Content); d != nil {
 			d.Part, d.Path = PartArtifact, a.Path
 			found = append(found, *d)
 		}
@@ -133,6 +138,26 @@ func (v *verifier) lookAtNamed(dir string, b job.Build) []Damage {
 		return nil
 	}
 	return found
+}
+
+// lookElsewhere reads an artifact that lies in another store, each content once.
+func (v *verifier) lookElsewhere(a job.Artifact) *Damage {
+	type place struct {
+		location string
+		content  job.Content
+	}
+	read, _ := v.elsewhere.LoadOrStore(place{a.Location, a.Content}, sync.OnceValue(func() error { return v.check(a) }))
+	err := read.(func() error)()
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrDamaged):
+		d := damageOf(PartArtifact, a.Location, err)
+		d.Content = a.Content
+		return &d
+	}
+	v.stop(err)
+	return nil
 }
 
 // lookAtResult decodes a result of the reference, which has no checksum.

@@ -23,6 +23,7 @@ const (
 	CapAlive  = "alive"  // Alive; also a peer's
 	CapFetch  = "fetch"  // Describe, Fetch, Find; outputs in ListReply
 	CapOutbox = "outbox" // Outbox, OutboxChange, OutboxReply
+	CapStore  = "store"  // Welcome.Stores; Location of artifacts in Done
 )
 
 // CapDismissed is a worker's, sent in Introduce: it understands Dismissed.
@@ -38,6 +39,8 @@ type (
 		Capabilities []string
 		// Nonce is drawn anew for each connection; empty for one that is never checked.
 		Nonce []byte
+		// Stores are the locations of artifacts that the server takes.
+		Stores []string
 	}
 	// Introduce is the peer's next message.
 	Introduce struct {

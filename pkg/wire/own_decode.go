@@ -16,7 +16,11 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	in := r.Enter(der.Sequence)
 	switch kind {
 	case KindWelcome:
-		return Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities), Nonce: decodeNonce(&in)}
+		m := Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities), Nonce: decodeNonce(&in)}
+		if in.More() {
+			m.Stores = decodeTexts(&in, maxStores)
+		}
+		return m
 	case KindIntroduce:
 		return Introduce{
 			Name: in.Text(), ID: in.Text(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities), Nonce: decodeNonce(&in),
@@ -172,6 +176,7 @@ func decodeFlags(r *der.Reader) job.LineFlags {
 // sixteen in memory.
 const (
 	maxCapabilities = 256
+	maxStores       = 64
 	maxNoteCount    = 10_000
 )
 

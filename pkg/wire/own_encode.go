@@ -13,6 +13,7 @@ func (m Welcome) encode(w *der.Writer) {
 		w.Text(m.Program)
 		encodeTexts(w, m.Capabilities)
 		w.Octets(m.Nonce)
+		encodeTexts(w, m.Stores)
 	})
 }
 

@@ -43,6 +43,7 @@ var ownMessages = []struct {
 	message wire.Message
 }{
 	{"welcome", wire.Welcome{Version: 1001, Program: "1.0", Capabilities: []string{wire.CapDefine, wire.CapStatus}, Nonce: []byte("drawn anew")}},
+	{"welcome_stores", wire.Welcome{Version: 1001, Program: "1.0", Capabilities: []string{wire.CapStore}, Stores: []string{"https://store.example.org/artifacts"}}},
 	{"welcome_bare", wire.Welcome{Version: 1001}},
 	{"introduce", wire.Introduce{Name: "pine", ID: "8f2c", Program: "1.0", Capabilities: []string{"lines"}, Nonce: []byte("drawn anew")}},
 	{"define_script", wire.Define{Job: job.Job{Name: "hello", Platform: "debian-12"}, Script: []byte("#!/bin/sh\nexit 0\n"), Plan: job.Plan{Period: job.Hourly}}},
@@ -103,6 +104,10 @@ var ownMessages = []struct {
 		UUID: ownUUID, Lines: 42, Result: job.Result{Kind: job.Exited, Code: 1}, Duration: 90 * time.Second, Notes: []string{"a"},
 		Artifacts: ownBuild.Artifacts,
 	}},
+	{"done_located", wire.Done{UUID: ownUUID, Artifacts: []job.Artifact{
+		{Path: "a", Mode: 0o644, Content: job.ContentOf([]byte("hello")), Location: "https://store.example.org/artifacts"},
+		{Path: "b", Mode: 0o644, Content: job.ContentOf([]byte("hello"))},
+	}}},
 	{"want", wire.Want{UUID: ownUUID, Contents: []wire.Wanted{{Content: ownJob.Script, Offset: 3}}}},
 	{"want_something", wire.Want{UUID: ownUUID}},
 	{"deliver", wire.Deliver{UUID: ownUUID}},

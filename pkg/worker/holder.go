@@ -151,6 +151,7 @@ func (w *holder) release(b *build, refused string) {
 	w.tasks.Go(func() {
 		b.stop(&stopped{job.Failure(job.Cancelled, "the server has no use for the build: %s", refused)})
 		<-b.ended
+		w.endPutting(b)
 		var err error
 		if refused == "" {
 			err = w.forget(b)
