@@ -48,19 +48,7 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	case KindList:
 		return List{Job: in.Text(), Limit: in.Int()}
 	case KindListReply:
-		var m ListReply
-		for builds := in.Enter(der.Sequence); builds.More(); {
-			m.Builds = append(m.Builds, job.DecodeBuild(&builds))
-		}
-		if in.More() {
-			for outputs := in.Enter(der.Sequence); outputs.More(); {
-				m.Outputs = append(m.Outputs, job.DecodeOutput(&outputs))
-			}
-		}
-		if in.More() {
-			m.Marks = decodeMarks(&in)
-		}
-		return m
+		return decodeListReply(&in)
 	case KindDescribe, KindDescribed, KindFetch, KindFind:
 		return decodeFetching(kind, &in)
 	case KindExport:
@@ -93,6 +81,22 @@ func decodeAccepted(in *der.Reader) Message {
 		m.Runs = append(m.Runs, RunRef{ID: uint64(run.Int()), Platform: run.Text()})
 	}
 	m.Next = job.DecodeTime(in)
+	return m
+}
+
+func decodeListReply(in *der.Reader) Message {
+	var m ListReply
+	for builds := in.Enter(der.Sequence); builds.More(); {
+		m.Builds = append(m.Builds, job.DecodeBuild(&builds))
+	}
+	if in.More() {
+		for outputs := in.Enter(der.Sequence); outputs.More(); {
+			m.Outputs = append(m.Outputs, job.DecodeOutput(&outputs))
+		}
+	}
+	if in.More() {
+		m.Marks = decodeMarks(in)
+	}
 	return m
 }
 
