@@ -11,8 +11,6 @@ var (
 	Relative    = relative
 	Quoted      = quoted
 	Harmless    = harmless
-	ParseSize   = parseSize
-	Size        = size
 	WriteStatus = writeStatus
 	StatusJSON  = statusJSON
 	BuildJSON   = buildJSON

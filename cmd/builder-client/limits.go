@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -20,6 +19,7 @@ type limitFlags struct {
 	maxConsole, maxArtifacts string
 	retries                  int
 	retryOn                  []string
+	resources                program.ResourceFlags
 }
 
 func (l *limitFlags) add(cmd *cobra.Command) {
@@ -31,7 +31,8 @@ func (l *limitFlags) add(cmd *cobra.Command) {
 	f.StringVar(&l.maxArtifacts, "max-artifacts", "", "`size` that all artifacts may have, such as 2GiB (default: the server's, 50GiB)")
 	f.IntVar(&l.retries, "retries", job.DefaultTries-1, "`number` of further tries when a build was lost")
 	f.StringSliceVar(&l.retryOn, "retry-on", nil, "also try again after these `ends`: failure, timeout")
-	for _, name := range []string{"timeout", "silence", "grace", "max-console", "max-artifacts", "retries"} {
+	l.resources.Add(f)
+	for _, name := range []string{"cpus", "memory", "pids", "disk", "timeout", "silence", "grace", "max-console", "max-artifacts", "retries"} {
 		must(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
 	}
 	must(cmd.RegisterFlagCompletionFunc("retry-on", cobra.FixedCompletions(
@@ -62,7 +63,7 @@ func (l *limitFlags) set(cmd *cobra.Command, j *job.Job) error {
 			continue
 		}
 		var err error
-		if *size.to, err = parseSize(size.text); err != nil {
+		if *size.to, err = job.ParseSize(size.text); err != nil {
 			return usagef("--%s: %w", name, err)
 		}
 	}
@@ -82,61 +83,15 @@ func (l *limitFlags) set(cmd *cobra.Command, j *job.Job) error {
 			return usagef("--retry-on %q: use failure or timeout", end)
 		}
 	}
-	if err := cmp.Or(j.Limits.Check(), j.Retries.Check()); err != nil {
+	var err error
+	j.Resources, err = l.resources.Resources()
+	if err = cmp.Or(err, j.Limits.Check(), j.Retries.Check()); err != nil {
 		return program.Usage(err)
 	}
 	return nil
 }
 
-// units of sizes, the largest first: those of 1024 end in i, as IEC 80000-13 has it.
-var units = []struct {
-	name   string
-	octets int64
-}{
-	{"Ti", 1 << 40},
-	{"T", 1e12},
-	{"Gi", 1 << 30},
-	{"G", 1e9},
-	{"Mi", 1 << 20},
-	{"M", 1e6},
-	{"Ki", 1 << 10},
-	{"k", 1e3},
-	{"K", 1e3},
-}
-
-// parseSize reads a whole positive number of octets, perhaps with a unit: 512MiB,
-// 50GiB; 1G and 1GB are 10^9.
-func parseSize(text string) (int64, error) {
-	digits := strings.TrimSuffix(text, "B")
-	factor := int64(1)
-	for _, unit := range units {
-		if rest, ok := strings.CutSuffix(digits, unit.name); ok {
-			digits, factor = rest, unit.octets
-			break
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	switch {
-	case err != nil || n <= 0 || digits[0] == '+':
-		return 0, fmt.Errorf("size %q is not understood: use a positive number of octets, or with a unit as in 512MiB, 50GiB, 1GB", text)
-	case n > math.MaxInt64/factor:
-		return 0, fmt.Errorf("size %q is too large", text)
-	}
-	return n * factor, nil
-}
-
-// size is a number of octets as parseSize reads it, in the largest unit that
-// leaves nothing over.
-func size(n int64) string {
-	for _, unit := range units {
-		if n != 0 && n%unit.octets == 0 {
-			return strconv.FormatInt(n/unit.octets, 10) + unit.name + "B"
-		}
-	}
-	return strconv.FormatInt(n, 10) + "B"
-}
-
-// limitsOf tells how a job's limits and retries differ from the defaults, and
+// limitsOf tells how a job's limits, resources and retries differ from the defaults, and
 // nothing if they do not.
 func limitsOf(j job.Job) string {
 	var parts []string
@@ -161,8 +116,11 @@ func limitsOf(j job.Job) string {
 		{"artifacts", set.MaxArtifacts, job.DefaultLimits.MaxArtifacts},
 	} {
 		if s.is != 0 && s.is != s.by {
-			parts = append(parts, s.name+" "+size(s.is))
+			parts = append(parts, s.name+" "+job.FormatSize(s.is))
 		}
+	}
+	if used := j.Resources.String(); used != "" {
+		parts = append(parts, used)
 	}
 	ends := retryOn(j.Retries)
 	if j.Retries.Max() != job.DefaultTries || len(ends) > 0 {

@@ -74,6 +74,7 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 	f.IntVar(&o.maxRetries, "max-retries", 0, "`number` of attempts to connect that may fail in a row, 0 for any number;\nthen exit with status 75")
 	f.DurationVar(&o.keepAlive, "keepalive", 15*time.Second, "`period` in which the worker shows that it is there, as the server does;\nafter three of them in silence the connection is made again")
 	f.StringVar(&o.isolation, "isolation", "none", "`kind` of place for a build: none (a plain process)")
+	o.resources.Add(f)
 	f.StringArrayVar(&o.env, "env", nil, "pass on this environment `variable` to builds: NAME, or NAME=VALUE; repeatable")
 	f.IntVar(&o.protocol, "protocol", 0, fmt.Sprintf("force a protocol `version`: %d or %d (default: find out)", wire.OwnVersion, wire.WorkerVersion))
 	f.StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
@@ -92,6 +93,10 @@ func run(ctx context.Context, platform string, o options) (err error) {
 		return program.Usage(err)
 	}
 	remote, err := wire.Address(o.remote)
+	if err != nil {
+		return program.Usage(err)
+	}
+	resources, err := o.resources.Resources()
 	if err != nil {
 		return program.Usage(err)
 	}
@@ -121,12 +126,15 @@ func run(ctx context.Context, platform string, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, place.Close()) }()
+	if err := place.Enforces(resources); err != nil {
+		return err
+	}
 	ctx, drain, release := stops(ctx, o.shutdownFile)
 	defer release()
 	err = worker.Run(ctx, drain, worker.Config{
 		Platform: platform, Remote: remote, Name: o.name, Dir: dir, Persistent: o.persistent, Slots: o.slots,
 		Protocol: o.protocol, MaxDelay: o.maxDelay, MaxRetries: o.maxRetries, KeepAlive: o.keepAlive,
-		Env: env, Sandbox: place, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
+		Env: env, Sandbox: place, Resources: resources, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
 	})
 	if errors.Is(err, worker.ErrAway) {
 		return program.Status(err, tempFail)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"builder/pkg/program"
 	"builder/pkg/wire"
 )
 
@@ -18,6 +19,7 @@ type options struct {
 	slots, maxRetries, protocol            int
 	maxDelay, keepAlive                    time.Duration
 	env                                    []string
+	resources                              program.ResourceFlags
 }
 
 // check refuses values that mean nothing.

@@ -45,7 +45,8 @@ func DecodeContent(r *der.Reader) Content {
 
 // EncodeJob writes Job ::= SEQUENCE { name, platform UTF8String, script Content,
 // template UTF8String, vars SEQUENCE OF SEQUENCE { name, value UTF8String },
-// limits Limits, retries Retries }. Records of the first version end before limits.
+// limits Limits, retries Retries, resources Resources }. Records of the first
+// version end before limits, those of the second before resources.
 func EncodeJob(w *der.Writer, j Job) {
 	w.Sequence(func() {
 		w.Text(j.Name)
@@ -62,6 +63,7 @@ func EncodeJob(w *der.Writer, j Job) {
 		})
 		EncodeLimits(w, j.Limits)
 		encodeRetries(w, j.Retries)
+		EncodeResources(w, j.Resources)
 	})
 }
 
@@ -90,6 +92,9 @@ func DecodeJob(r *der.Reader) Job {
 		j.Limits = DecodeLimits(&in)
 		j.Retries = decodeRetries(&in)
 	}
+	if in.More() {
+		j.Resources = DecodeResources(&in)
+	}
 	return j
 }
 
@@ -114,6 +119,27 @@ func DecodeLimits(r *der.Reader) Limits {
 		r.Fail(err)
 	}
 	return l
+}
+
+// EncodeResources writes Resources ::= SEQUENCE { cpus, memory, pids, disk INTEGER,
+// noNetwork Flag }; 0 for what is not set.
+func EncodeResources(w *der.Writer, res Resources) {
+	w.Sequence(func() {
+		for _, n := range []int64{res.CPUs, res.Memory, res.PIDs, res.Disk} {
+			w.Int(min(n, der.MaxInt))
+		}
+		w.Bool(res.NoNetwork)
+	})
+}
+
+// DecodeResources is the inverse of EncodeResources.
+func DecodeResources(r *der.Reader) Resources {
+	in := r.Enter(der.Sequence)
+	res := Resources{CPUs: in.Int(), Memory: in.Int(), PIDs: in.Int(), Disk: in.Int(), NoNetwork: in.Bool()}
+	if err := res.Check(); err != nil && r.Err() == nil {
+		r.Fail(err)
+	}
+	return res
 }
 
 // encodeRetries writes Retries ::= SEQUENCE { tries INTEGER, failure, timeout Flag }.
@@ -254,7 +280,8 @@ func DecodeRun(r *der.Reader) Run {
 // EncodeBuild writes Build ::= SEQUENCE { uuid UTF8String, run, try INTEGER, job,
 // platform UTF8String, script Content, worker UTF8String, started, finished
 // Instant, result Result, artifacts SEQUENCE OF SEQUENCE { path UTF8String,
-// mode INTEGER, content Content }, notes SEQUENCE OF UTF8String }.
+// mode INTEGER, content Content }, notes SEQUENCE OF UTF8String, place Place }.
+// Records of the first version end before place.
 func EncodeBuild(w *der.Writer, b Build) {
 	w.Sequence(func() {
 		w.Octets(b.UUID[:])
@@ -273,6 +300,7 @@ func EncodeBuild(w *der.Writer, b Build) {
 				w.Text(note)
 			}
 		})
+		EncodePlace(w, b.Place)
 	})
 }
 
@@ -295,7 +323,45 @@ func DecodeBuild(r *der.Reader) Build {
 	for notes := in.Enter(der.Sequence); notes.More(); {
 		b.Notes = append(b.Notes, notes.Text())
 	}
+	if in.More() {
+		b.Place = DecodePlace(&in)
+	}
 	return b
+}
+
+// EncodePlace writes Place ::= SEQUENCE { kind, origin UTF8String, phases SEQUENCE OF
+// SEQUENCE { name UTF8String, took INTEGER } }; took is in nanoseconds.
+func EncodePlace(w *der.Writer, p Place) {
+	w.Sequence(func() {
+		w.Text(p.Kind)
+		w.Text(p.Origin)
+		w.Sequence(func() {
+			for _, phase := range p.Phases {
+				w.Sequence(func() {
+					w.Text(phase.Name)
+					w.Int(min(int64(phase.Took), der.MaxInt))
+				})
+			}
+		})
+	})
+}
+
+// maxPhases is the largest number of phases of a place.
+const maxPhases = 100
+
+// DecodePlace is the inverse of EncodePlace.
+func DecodePlace(r *der.Reader) Place {
+	in := r.Enter(der.Sequence)
+	p := Place{Kind: in.Text(), Origin: in.Text()}
+	for phases := in.Enter(der.Sequence); phases.More(); {
+		if len(p.Phases) == maxPhases {
+			r.Fail(fmt.Errorf("place with more than %d phases", maxPhases))
+			break
+		}
+		phase := phases.Enter(der.Sequence)
+		p.Phases = append(p.Phases, Phase{Name: phase.Text(), Took: time.Duration(phase.Int())})
+	}
+	return p
 }
 
 // EncodeArtifacts writes SEQUENCE OF SEQUENCE { path UTF8String, mode INTEGER,

@@ -35,6 +35,8 @@ type Job struct {
 	Limits Limits
 	// Retries say how often a run is tried again.
 	Retries Retries
+	// Resources bound what each of its builds uses of its machine.
+	Resources Resources
 }
 
 // Var is a template variable.
@@ -73,7 +75,7 @@ func (j *Job) SortVars() {
 func (j Job) Equal(other Job) bool {
 	return j.Name == other.Name && j.Platform == other.Platform && j.Script == other.Script &&
 		j.Template == other.Template && slices.Equal(j.Vars, other.Vars) &&
-		j.Limits == other.Limits && j.Retries == other.Retries
+		j.Limits == other.Limits && j.Retries == other.Retries && j.Resources == other.Resources
 }
 
 // maxName is the longest name of a job, platform or template, in octets.

@@ -178,7 +178,10 @@ func (h *held) handOut() life.Step {
 	l := h.link
 	h.mu.Unlock()
 	if noScript == nil && l != nil {
-		unsent = l.conn.Send(wire.Start{Build: buildStatus(h.Building), Script: text, Limits: h.limits})
+		noScript = h.tooOld(l.peer)
+	}
+	if noScript == nil && l != nil {
+		unsent = l.conn.Send(wire.Start{Build: buildStatus(h.Building), Script: text, Limits: h.limits, Resources: h.Run.Job.Resources})
 	}
 	var result job.Result
 	err := h.begin()
@@ -304,7 +307,7 @@ func (h *held) offer() {
 	}
 	lacking := len(h.draft.Lacking()) > 0
 	h.mu.Lock()
-	h.offered, h.notes = true, done.Notes
+	h.offered, h.notes, h.place = true, done.Notes, done.Place
 	if h.decided.IsZero() {
 		h.result = done.Result
 	}

@@ -42,6 +42,9 @@ type tied struct {
 func (b *tied) conduct(ctx context.Context, gone error) (job.Result, error) {
 	text, script, noScript := b.Server.script(b.Run)
 	b.script = script
+	if noScript == nil {
+		noScript = b.tooOld(wire.Peer{}) // those that can be as new come back, too
+	}
 	if noScript == nil && gone == nil {
 		b.sent = true
 		gone = b.send(text)

@@ -26,6 +26,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"builder/pkg/job"
 	"builder/pkg/sandbox"
 	"builder/pkg/wire"
 
@@ -45,6 +46,8 @@ type Config struct {
 	Protocol   int      // forces a protocol version; 0 tries ours, then the reference's
 	Env        []string // KEY=value, passed on to scripts
 	Sandbox    sandbox.Sandbox
+	// Resources bound every build, beside what its job says.
+	Resources  job.Resources
 	Program    string        // version, told to the server
 	MaxDelay   time.Duration // longest pause between two attempts to connect; 0 means a minute
 	MaxRetries int           // attempts in a row that may fail before ErrAway; 0 for any number
@@ -212,7 +215,7 @@ func (w *holder) dialer() wire.Dialer {
 	return wire.Dialer{
 		Role: wire.Worker,
 		Introduce: wire.Introduce{
-			Name: w.Name, ID: w.Dir.ID.String(), Program: w.Program, Capabilities: []string{wire.CapResume, wire.CapAlive, wire.CapDismissed},
+			Name: w.Name, ID: w.Dir.ID.String(), Program: w.Program, Capabilities: []string{wire.CapResume, wire.CapAlive, wire.CapDismissed, wire.CapResources},
 		},
 		Force:    w.Protocol,
 		KnownOwn: held > 0 || w.Dir.KnownOwn(w.Remote),

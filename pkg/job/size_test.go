@@ -1,9 +1,9 @@
-package main_test
+package job_test
 
 import (
 	"testing"
 
-	cli "builder/cmd/builder-client"
+	"builder/pkg/job"
 )
 
 func TestParseSize(t *testing.T) {
@@ -35,15 +35,15 @@ func TestParseSize(t *testing.T) {
 		"1PiB":                0,
 	} {
 		t.Run(text, func(t *testing.T) {
-			got, err := cli.ParseSize(text)
+			got, err := job.ParseSize(text)
 			if got != want || (err != nil) != (want == 0) {
 				t.Fatalf("got %d, %v, want %d", got, err, want)
 			}
 			if want == 0 {
 				return
 			}
-			if again, err := cli.ParseSize(cli.Size(got)); err != nil || again != got {
-				t.Errorf("it is shown as %s, which is %d, %v", cli.Size(got), again, err)
+			if again, err := job.ParseSize(job.FormatSize(got)); err != nil || again != got {
+				t.Errorf("it is shown as %s, which is %d, %v", job.FormatSize(got), again, err)
 			}
 		})
 	}
