@@ -103,8 +103,10 @@ func (b *build) restart(ctx, over context.Context) {
 	if err != nil {
 		b.log.Error().Err(err).Msg("reading the tail of the console")
 	}
-	done := wire.Done{UUID: b.id, Duration: s.latest, Result: job.Failure(job.Restarted, "worker restarted: the script died with it"),
-		Place: job.Place{Kind: b.conf.Sandbox.Kind()}}
+	done := wire.Done{
+		UUID: b.id, Duration: s.latest, Result: job.Failure(job.Restarted, "worker restarted: the script died with it"),
+		Place: job.Place{Kind: b.conf.Sandbox.Kind()},
+	}
 	if s.exited != nil {
 		done = *s.exited
 	}
