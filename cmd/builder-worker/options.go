@@ -25,8 +25,6 @@ type options struct {
 // check refuses values that mean nothing.
 func (o options) check() error {
 	switch {
-	case o.isolation != "none":
-		return fmt.Errorf("isolation %q is unknown: use none", o.isolation)
 	case o.protocol != 0 && o.protocol != wire.OwnVersion && o.protocol != wire.WorkerVersion:
 		return fmt.Errorf("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.WorkerVersion)
 	case o.slots < 1 || o.slots > maxSlots:

@@ -65,7 +65,7 @@ var (
 	// beside it is valid.
 	ErrLeftover = errors.New("processes of the build can not be killed")
 	// ErrUnenforced says that a bound can not be kept here.
-	ErrUnenforced = errors.New("the bounds of the job can not be kept")
+	ErrUnenforced = errors.New("the bounds can not be kept")
 )
 
 // Spec says what to run.
