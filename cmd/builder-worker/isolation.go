@@ -89,7 +89,7 @@ func (*none) open(_ context.Context, s site) (closingSandbox, error) {
 
 // checkCommand tells whether a kind works here.
 func checkCommand(o *options, kinds []kind) *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "check",
 		Short: "Tell whether a kind of isolation works on this machine",
 		Long: `Check tells whether the chosen kind of isolation works on this machine, with the
@@ -122,8 +122,6 @@ at the same when it starts, and takes no builds if something is missing.`,
 			return err
 		},
 	}
-	addKinds(cmd.Flags(), kinds, &o.isolation)
-	return cmd
 }
 
 // works is the check that a worker makes when it starts.
@@ -142,7 +140,7 @@ func works(ctx context.Context, k kind, s site) error {
 
 // sweepCommand removes what a killed worker has left behind.
 func sweepCommand(o *options, kinds []kind) *cobra.Command {
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "sweep --dir DIR",
 		Short: "Remove what a killed worker has left behind",
 		Long: `Sweep removes everything that the worker of a directory has made for builds and
@@ -179,10 +177,6 @@ deliver it. A worker does the same when it starts.`,
 			return worker.Sweep(dir, box)
 		},
 	}
-	addKinds(cmd.Flags(), kinds, &o.isolation)
-	cmd.Flags().StringVar(&o.dir, "dir", "", "`directory` of the worker")
-	cmd.Flags().StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
-	return cmd
 }
 
 func noArguments(_ *cobra.Command, args []string) error {

@@ -61,9 +61,11 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args[0], o, all) },
+		PersistentPreRunE: o.readConfig,
+		RunE:              func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args[0], o, all) },
 	}
-	f := cmd.Flags()
+	f := cmd.PersistentFlags() // check and sweep read the same configuration
+	f.StringVar(&o.config, "config", "", "`file` of settings: flags without dashes, one in a line, with their values")
 	f.StringVarP(&o.remote, "remote", "r", cmp.Or(os.Getenv("BUILDER_REMOTE"), "localhost"),
 		"`address` of the server: HOST or HOST:PORT (environment BUILDER_REMOTE)")
 	f.StringVar(&o.name, "name", "", "`name` that people are shown (default: the host's)")

@@ -9,10 +9,13 @@ import (
 
 	"builder/pkg/program"
 	"builder/pkg/wire"
+
+	"github.com/spf13/cobra"
 )
 
 // options are the flags as typed.
 type options struct {
+	config                                 string
 	remote, name, dir, isolation, logLevel string
 	shutdownFile                           string
 	persistent                             bool
@@ -20,6 +23,14 @@ type options struct {
 	maxDelay, keepAlive                    time.Duration
 	env                                    []string
 	resources                              program.ResourceFlags
+}
+
+// readConfig sets what the command line leaves open.
+func (o *options) readConfig(cmd *cobra.Command, _ []string) error {
+	if o.config == "" {
+		return nil
+	}
+	return program.ReadConfig(cmd.Flags(), o.config)
 }
 
 // check refuses values that mean nothing.
