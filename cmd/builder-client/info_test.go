@@ -134,6 +134,7 @@ func TestStatusJSON(t *testing.T) {
 	type object = map[string]any
 	type list = []any
 	period := func(p string) object { return object{"period": p, "every": 0.0, "cron": "", "zone": ""} }
+	unbounded := object{"cpus": 0.0, "memory": 0.0, "pids": 0.0, "disk": 0.0, "no_network": false}
 	none := object{"timeout": 0.0, "silence": 0.0, "grace": 0.0, "max_console": 0.0, "max_artifacts": 0.0}
 	open := object{"builds": 0.0, "days": 0.0, "bytes": 0.0}
 	want := object{
@@ -144,23 +145,23 @@ func TestStatusJSON(t *testing.T) {
 				"script": object{"sha256": job.ContentOf([]byte("true\n")).String(), "size": 5.0},
 				"plan":   object{"period": "", "every": 0.0, "cron": "30 3 * * *", "zone": "Europe/Berlin"},
 				"next":   "2026-03-29T03:13:00Z",
-				"limits": none, "retries": 2.0, "retry_on": list{}, "keep": open, "parked": false,
+				"limits": none, "retries": 2.0, "retry_on": list{}, "keep": open, "parked": false, "resources": unbounded,
 			},
 			object{
 				"name": "odd\x1b[2J", "platform": "", "template": "orb-build", "vars": object{"OPAM_PACKAGE": "traceroute.0.1.0"},
 				"script": nil, "plan": period("weekly"), "next": "2026-03-29T00:59:00Z",
-				"limits": none, "retries": 2.0, "retry_on": list{}, "keep": open, "parked": false,
+				"limits": none, "retries": 2.0, "retry_on": list{}, "keep": open, "parked": false, "resources": unbounded,
 			},
 			object{
 				"name": "tool", "platform": "p", "template": "go-build", "vars": object{"REPO": "a b"},
 				"script": nil, "plan": object{"period": "", "every": 5400.0, "cron": "", "zone": ""}, "next": nil,
 				"limits":  object{"timeout": 7200.0, "silence": 1200.0, "grace": 90.0, "max_console": float64(1 << 30), "max_artifacts": 3e9},
-				"retries": 5.0, "retry_on": list{"failure", "timeout"}, "parked": false, "keep": object{"builds": 10.0, "days": -1.0, "bytes": 3e9},
+				"retries": 5.0, "retry_on": list{"failure", "timeout"}, "parked": false, "keep": object{"builds": 10.0, "days": -1.0, "bytes": 3e9}, "resources": unbounded,
 			},
 			object{
 				"name": "wild", "platform": "p", "template": "", "vars": object{},
 				"script": nil, "plan": period("daily"), "next": "2026-03-29T01:00:00Z",
-				"limits": none, "retries": 0.0, "retry_on": list{}, "keep": open, "parked": true,
+				"limits": none, "retries": 0.0, "retry_on": list{}, "keep": open, "parked": true, "resources": unbounded,
 			},
 		},
 		"platforms": list{

@@ -24,18 +24,26 @@ type (
 		Paused    string        `json:"paused"`
 	}
 	jobOut struct {
-		Name     string            `json:"name"`
-		Platform string            `json:"platform"`
-		Template string            `json:"template"`
-		Vars     map[string]string `json:"vars"`
-		Script   *contentOut       `json:"script"`
-		Plan     planOut           `json:"plan"`
-		Next     *time.Time        `json:"next"`
-		Limits   limitsOut         `json:"limits"`
-		Retries  int               `json:"retries"`
-		RetryOn  []string          `json:"retry_on"`
-		Keep     keepOut           `json:"keep"`
-		Parked   bool              `json:"parked"`
+		Name      string            `json:"name"`
+		Platform  string            `json:"platform"`
+		Template  string            `json:"template"`
+		Vars      map[string]string `json:"vars"`
+		Script    *contentOut       `json:"script"`
+		Plan      planOut           `json:"plan"`
+		Next      *time.Time        `json:"next"`
+		Limits    limitsOut         `json:"limits"`
+		Retries   int               `json:"retries"`
+		RetryOn   []string          `json:"retry_on"`
+		Keep      keepOut           `json:"keep"`
+		Parked    bool              `json:"parked"`
+		Resources resourcesOut      `json:"resources"`
+	}
+	resourcesOut struct {
+		CPUs      float64 `json:"cpus"`
+		Memory    int64   `json:"memory"`
+		PIDs      int64   `json:"pids"`
+		Disk      int64   `json:"disk"`
+		NoNetwork bool    `json:"no_network"`
 	}
 	limitsOut struct {
 		Timeout      float64 `json:"timeout"`
@@ -200,7 +208,12 @@ func jobJSON(j wire.JobStatus) jobOut {
 		Name: j.Job.Name, Platform: j.Job.Platform, Template: j.Job.Template, Vars: vars,
 		Script: contentJSON(j.Job.Script), Next: instant(j.Next), Plan: planJSON(j.Plan),
 		Limits: limitsJSON(j.Job.Limits), Retries: j.Job.Retries.Max() - 1, RetryOn: retryOn(j.Job.Retries), Keep: keepOut(j.Job.Retention), Parked: j.Parked,
+		Resources: resourcesJSON(j.Job.Resources),
 	}
+}
+
+func resourcesJSON(r job.Resources) resourcesOut {
+	return resourcesOut{CPUs: float64(r.CPUs) / 1000, Memory: r.Memory, PIDs: r.PIDs, Disk: r.Disk, NoNetwork: r.NoNetwork}
 }
 
 func limitsJSON(l job.Limits) limitsOut {

@@ -47,7 +47,7 @@ func (k *keepFlags) set(cmd *cobra.Command, j *job.Job) error {
 		j.Retention.Bytes = job.Unbounded
 		if k.bytes != "0" {
 			var err error
-			if j.Retention.Bytes, err = program.ParseSize(k.bytes); err != nil {
+			if j.Retention.Bytes, err = job.ParseSize(k.bytes); err != nil {
 				return usagef("--keep-bytes: %w", err)
 			}
 		}
@@ -69,7 +69,7 @@ func keptOf(r job.Retention) string {
 	}{
 		{r.Builds, count(int(r.Builds), "build"), "any number of builds"},
 		{r.Days, count(int(r.Days), "day"), "any number of days"},
-		{r.Bytes, program.Size(r.Bytes), "any size"},
+		{r.Bytes, job.FormatSize(r.Bytes), "any size"},
 	} {
 		switch {
 		case bound.n > 0:

@@ -19,6 +19,7 @@ type limitFlags struct {
 	maxConsole, maxArtifacts string
 	retries                  int
 	retryOn                  []string
+	resources                program.ResourceFlags
 }
 
 func (l *limitFlags) add(cmd *cobra.Command) {
@@ -30,7 +31,8 @@ func (l *limitFlags) add(cmd *cobra.Command) {
 	f.StringVar(&l.maxArtifacts, "max-artifacts", "", "`size` that all artifacts may have, such as 2GiB (default: the server's, 50GiB)")
 	f.IntVar(&l.retries, "retries", job.DefaultTries-1, "`number` of further tries when a build was lost")
 	f.StringSliceVar(&l.retryOn, "retry-on", nil, "also try again after these `ends`: failure, timeout")
-	for _, name := range []string{"timeout", "silence", "grace", "max-console", "max-artifacts", "retries"} {
+	l.resources.Add(f)
+	for _, name := range []string{"cpus", "memory", "pids", "disk", "timeout", "silence", "grace", "max-console", "max-artifacts", "retries"} {
 		must(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
 	}
 	must(cmd.RegisterFlagCompletionFunc("retry-on", cobra.FixedCompletions(
@@ -61,7 +63,7 @@ func (l *limitFlags) set(cmd *cobra.Command, j *job.Job) error {
 			continue
 		}
 		var err error
-		if *size.to, err = program.ParseSize(size.text); err != nil {
+		if *size.to, err = job.ParseSize(size.text); err != nil {
 			return usagef("--%s: %w", name, err)
 		}
 	}
@@ -81,14 +83,16 @@ func (l *limitFlags) set(cmd *cobra.Command, j *job.Job) error {
 			return usagef("--retry-on %q: use failure or timeout", end)
 		}
 	}
-	if err := cmp.Or(j.Limits.Check(), j.Retries.Check()); err != nil {
+	var err error
+	j.Resources, err = l.resources.Resources()
+	if err = cmp.Or(err, j.Limits.Check(), j.Retries.Check()); err != nil {
 		return program.Usage(err)
 	}
 	return nil
 }
 
-// limitsOf tells how a job's limits and retries differ from the defaults, and what it
-// says of its builds; nothing if there is nothing.
+// limitsOf tells how a job's limits, resources and retries differ from the defaults, and
+// what it says of its builds; nothing if there is nothing.
 func limitsOf(j job.Job) string {
 	var parts []string
 	set := j.Limits
@@ -112,8 +116,11 @@ func limitsOf(j job.Job) string {
 		{"artifacts", set.MaxArtifacts, job.DefaultLimits.MaxArtifacts},
 	} {
 		if s.is != 0 && s.is != s.by {
-			parts = append(parts, s.name+" "+program.Size(s.is))
+			parts = append(parts, s.name+" "+job.FormatSize(s.is))
 		}
+	}
+	if used := j.Resources.String(); used != "" {
+		parts = append(parts, used)
 	}
 	ends := retryOn(j.Retries)
 	if j.Retries.Max() != job.DefaultTries || len(ends) > 0 {

@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 
 	"builder/pkg/client"
-	"builder/pkg/program"
+	"builder/pkg/job"
 	"builder/pkg/wire"
 
 	"github.com/spf13/cobra"
@@ -72,7 +72,7 @@ func writePruned(out io.Writer, r wire.PruneReply, dry bool) error {
 		if !b.Finished.IsZero() {
 			ended = clock(b.Finished)
 		}
-		t.row(b.UUID.String(), quoted(b.Job), quoted(b.Platform), ended, what, "--"+harmless(b.Bound), program.About(b.Octets))
+		t.row(b.UUID.String(), quoted(b.Job), quoted(b.Platform), ended, what, "--"+harmless(b.Bound), job.AboutSize(b.Octets))
 	}
 	if err := t.close(); err != nil {
 		return err
@@ -90,6 +90,6 @@ func writePruned(out io.Writer, r wire.PruneReply, dry bool) error {
 	if len(parts) == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(out, "\n%s; %s %s\n", strings.Join(parts, ", "), frees, program.About(r.Freed+r.OrphanOctets))
+	_, err := fmt.Fprintf(out, "\n%s; %s %s\n", strings.Join(parts, ", "), frees, job.AboutSize(r.Freed+r.OrphanOctets))
 	return err
 }

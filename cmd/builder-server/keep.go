@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"builder/pkg/job"
-	"builder/pkg/program"
 
 	"github.com/spf13/pflag"
 )
@@ -40,7 +39,7 @@ func (k *keepFlags) parse() error {
 	}
 	var err error
 	if k.bytesText != "0" {
-		if k.retention.Bytes, err = program.ParseSize(k.bytesText); err != nil {
+		if k.retention.Bytes, err = job.ParseSize(k.bytesText); err != nil {
 			return fmt.Errorf("--keep-bytes: %w", err)
 		}
 	}
@@ -49,7 +48,7 @@ func (k *keepFlags) parse() error {
 	case "0":
 		k.reserve = -1
 	default:
-		if k.reserve, err = program.ParseSize(k.reserveText); err != nil {
+		if k.reserve, err = job.ParseSize(k.reserveText); err != nil {
 			return fmt.Errorf("--reserve: %w", err)
 		}
 	}

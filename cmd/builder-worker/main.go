@@ -36,6 +36,7 @@ const tempFail = 75
 
 func command() *cobra.Command {
 	var o options
+	all := kinds()
 	cmd := &cobra.Command{
 		Use:   "builder-worker PLATFORM",
 		Short: "Run builds of one platform for a builder-server",
@@ -61,9 +62,11 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args[0], o) },
+		PersistentPreRunE: o.readConfig,
+		RunE:              func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args[0], o, all) },
 	}
-	f := cmd.Flags()
+	f := cmd.PersistentFlags() // check and sweep read the same configuration
+	f.StringVar(&o.config, "config", "", "`file` of settings: flags without dashes, one in a line, with their values")
 	f.StringVarP(&o.remote, "remote", "r", cmp.Or(os.Getenv("BUILDER_REMOTE"), "localhost"),
 		"`address` of the server: HOST or HOST:PORT (environment BUILDER_REMOTE)")
 	f.StringVar(&o.name, "name", "", "`name` that people are shown (default: the host's)")
@@ -74,17 +77,20 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 	f.DurationVar(&o.maxDelay, "max-delay", time.Minute, "longest `pause` before a lost connection is made again; the first is 1s")
 	f.IntVar(&o.maxRetries, "max-retries", 0, "`number` of attempts to connect that may fail in a row, 0 for any number;\nthen exit with status 75")
 	f.DurationVar(&o.keepAlive, "keepalive", 15*time.Second, "`period` in which the worker shows that it is there, as the server does;\nafter three of them in silence the connection is made again")
-	f.StringVar(&o.isolation, "isolation", "none", "`kind` of place for a build: none (a plain process)")
+	addKinds(f, all, &o.isolation)
+	o.resources.Add(f)
 	f.StringArrayVar(&o.env, "env", nil, "pass on this environment `variable` to builds: NAME, or NAME=VALUE; repeatable")
 	f.IntVar(&o.protocol, "protocol", 0, fmt.Sprintf("force a protocol `version`: %d or %d (default: find out)", wire.OwnVersion, wire.WorkerVersion))
 	f.StringVar(&o.store, "store", "", "put artifacts into the HTTP store at this `URL`, if the server takes it;\nwhat it does not take goes to the server")
 	f.StringVar(&o.storeAuthFile, "store-auth-file", "", "`file` with USER:PASSWORD for the store (environment "+remote.Environment+")")
 	f.StringVar(&o.storeCA, "store-ca", "", "`file` with the certificates (PEM) that the store's is checked with (default: the system's)")
 	f.StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
+	cmd.AddCommand(checkCommand(&o, all), sweepCommand(&o, all))
+	cmd.CompletionOptions.DisableDefaultCmd = true
 	return cmd
 }
 
-func run(ctx context.Context, platform string, o options) (err error) {
+func run(ctx context.Context, platform string, o options, all []kind) (err error) {
 	// Whatever is done for a build waits for something else that is done for it, and
 	// waking threads for that costs more than it brings.
 	runtime.GOMAXPROCS(max(1, o.slots))
@@ -95,7 +101,15 @@ func run(ctx context.Context, platform string, o options) (err error) {
 	if err := o.check(); err != nil {
 		return program.Usage(err)
 	}
+	chosen, err := find(all, o.isolation)
+	if err != nil {
+		return program.Usage(err)
+	}
 	address, err := wire.Address(o.remote)
+	if err != nil {
+		return program.Usage(err)
+	}
+	resources, err := o.resources.Resources()
 	if err != nil {
 		return program.Usage(err)
 	}
@@ -124,17 +138,24 @@ func run(ctx context.Context, platform string, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	place, err := sandbox.NewPlain(dir.Builds(), o.slots)
+	here := site{dir: dir, slots: o.slots, log: log}
+	if err := works(ctx, chosen, here); err != nil {
+		return err
+	}
+	box, err := chosen.open(ctx, here)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, place.Close()) }()
+	defer func() { err = errors.Join(err, box.Close()) }()
+	if err := box.Enforces(resources); err != nil {
+		return err
+	}
 	ctx, drain, release := stops(ctx, o.shutdownFile)
 	defer release()
 	err = worker.Run(ctx, drain, worker.Config{
 		Platform: platform, Remote: address, Name: o.name, Dir: dir, Persistent: o.persistent, Slots: o.slots,
 		Protocol: o.protocol, MaxDelay: o.maxDelay, MaxRetries: o.maxRetries, KeepAlive: o.keepAlive,
-		Env: env, Sandbox: place, Store: store, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
+		Env: env, Sandbox: box, Resources: resources, Store: store, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
 	})
 	if errors.Is(err, worker.ErrAway) {
 		return program.Status(err, tempFail)

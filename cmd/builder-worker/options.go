@@ -7,12 +7,16 @@ import (
 	"strings"
 	"time"
 
+	"builder/pkg/program"
 	"builder/pkg/remote"
 	"builder/pkg/wire"
+
+	"github.com/spf13/cobra"
 )
 
 // options are the flags as typed.
 type options struct {
+	config                                 string
 	remote, name, dir, isolation, logLevel string
 	shutdownFile                           string
 	persistent                             bool
@@ -21,13 +25,20 @@ type options struct {
 	env                                    []string
 
 	store, storeAuthFile, storeCA string
+	resources                     program.ResourceFlags
+}
+
+// readConfig sets what the command line leaves open.
+func (o *options) readConfig(cmd *cobra.Command, _ []string) error {
+	if o.config == "" {
+		return nil
+	}
+	return program.ReadConfig(cmd.Flags(), o.config)
 }
 
 // check refuses values that mean nothing.
 func (o options) check() error {
 	switch {
-	case o.isolation != "none":
-		return fmt.Errorf("isolation %q is unknown: use none", o.isolation)
 	case o.protocol != 0 && o.protocol != wire.OwnVersion && o.protocol != wire.WorkerVersion:
 		return fmt.Errorf("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.WorkerVersion)
 	case o.slots < 1 || o.slots > maxSlots:

@@ -201,7 +201,13 @@ func (c *Client) Schedule(ctx context.Context, j job.Job, script []byte, plan jo
 			return wire.Accepted{}, err
 		}
 	}
+	frugal := j.Resources != job.Resources{}
 	if own {
+		if frugal {
+			if err := c.need(ctx, wire.CapResources, "bound what a job uses"); err != nil {
+				return wire.Accepted{}, err
+			}
+		}
 		if bounded {
 			if err := c.need(ctx, wire.CapLimits, "keep limits and retries of a job"); err != nil {
 				return wire.Accepted{}, err
@@ -211,6 +217,8 @@ func (c *Client) Schedule(ctx context.Context, j job.Job, script []byte, plan jo
 	}
 	opamPackage, orb := j.IsOrbBuild()
 	switch {
+	case frugal:
+		return wire.Accepted{}, c.Cannot("bound what a job uses")
 	case bounded:
 		return wire.Accepted{}, c.Cannot("keep limits and retries of a job")
 	case update:

@@ -46,8 +46,8 @@ func DecodeContent(r *der.Reader) Content {
 
 // EncodeJob writes Job ::= SEQUENCE { name, platform UTF8String, script Content,
 // template UTF8String, vars SEQUENCE OF SEQUENCE { name, value UTF8String },
-// limits Limits, retries Retries, retention Retention }. Records of the first version
-// end before limits, those of the second before retention.
+// limits Limits, retries Retries, retention Retention, resources Resources }. Records of
+// the first version end before limits, those of the second before retention.
 func EncodeJob(w *der.Writer, j Job) {
 	w.Sequence(func() {
 		w.Text(j.Name)
@@ -65,6 +65,7 @@ func EncodeJob(w *der.Writer, j Job) {
 		EncodeLimits(w, j.Limits)
 		encodeRetries(w, j.Retries)
 		EncodeRetention(w, j.Retention)
+		EncodeResources(w, j.Resources)
 	})
 }
 
@@ -96,6 +97,9 @@ func DecodeJob(r *der.Reader) Job {
 	if in.More() {
 		j.Retention = DecodeRetention(&in)
 	}
+	if in.More() {
+		j.Resources = DecodeResources(&in)
+	}
 	return j
 }
 
@@ -120,6 +124,27 @@ func DecodeLimits(r *der.Reader) Limits {
 		r.Fail(err)
 	}
 	return l
+}
+
+// EncodeResources writes Resources ::= SEQUENCE { cpus, memory, pids, disk INTEGER,
+// noNetwork Flag }; 0 for what is not set.
+func EncodeResources(w *der.Writer, res Resources) {
+	w.Sequence(func() {
+		for _, n := range []int64{res.CPUs, res.Memory, res.PIDs, res.Disk} {
+			w.Int(min(n, der.MaxInt))
+		}
+		w.Bool(res.NoNetwork)
+	})
+}
+
+// DecodeResources is the inverse of EncodeResources.
+func DecodeResources(r *der.Reader) Resources {
+	in := r.Enter(der.Sequence)
+	res := Resources{CPUs: in.Int(), Memory: in.Int(), PIDs: in.Int(), Disk: in.Int(), NoNetwork: in.Bool()}
+	if err := res.Check(); err != nil && r.Err() == nil {
+		r.Fail(err)
+	}
+	return res
 }
 
 // encodeRetries writes Retries ::= SEQUENCE { tries INTEGER, failure, timeout Flag }.
@@ -261,7 +286,8 @@ func DecodeRun(r *der.Reader) Run {
 // platform UTF8String, script Content, worker UTF8String, started, finished
 // Instant, result Result, artifacts SEQUENCE OF SEQUENCE { path UTF8String,
 // mode INTEGER, content Content, location UTF8String }, notes SEQUENCE OF
-// UTF8String }.
+// UTF8String, place Place }.
+// Records of the first version end before place.
 func EncodeBuild(w *der.Writer, b Build) {
 	w.Sequence(func() {
 		w.Octets(b.UUID[:])
@@ -280,6 +306,7 @@ func EncodeBuild(w *der.Writer, b Build) {
 				w.Text(note)
 			}
 		})
+		EncodePlace(w, b.Place)
 	})
 }
 
@@ -302,11 +329,49 @@ func DecodeBuild(r *der.Reader) Build {
 	for notes := in.Enter(der.Sequence); notes.More(); {
 		b.Notes = append(b.Notes, notes.Text())
 	}
+	if in.More() {
+		b.Place = DecodePlace(&in)
+	}
 	return b
 }
 
 // maxArtifactSize is what an artifact takes beside its path.
 const maxArtifactSize = 64
+
+// EncodePlace writes Place ::= SEQUENCE { kind, origin UTF8String, phases SEQUENCE OF
+// SEQUENCE { name UTF8String, took INTEGER } }; took is in nanoseconds.
+func EncodePlace(w *der.Writer, p Place) {
+	w.Sequence(func() {
+		w.Text(p.Kind)
+		w.Text(p.Origin)
+		w.Sequence(func() {
+			for _, phase := range p.Phases {
+				w.Sequence(func() {
+					w.Text(phase.Name)
+					w.Int(min(int64(phase.Took), der.MaxInt))
+				})
+			}
+		})
+	})
+}
+
+// maxPhases is the largest number of phases of a place.
+const maxPhases = 100
+
+// DecodePlace is the inverse of EncodePlace.
+func DecodePlace(r *der.Reader) Place {
+	in := r.Enter(der.Sequence)
+	p := Place{Kind: in.Text(), Origin: in.Text()}
+	for phases := in.Enter(der.Sequence); phases.More(); {
+		if len(p.Phases) == maxPhases {
+			r.Fail(fmt.Errorf("place with more than %d phases", maxPhases))
+			break
+		}
+		phase := phases.Enter(der.Sequence)
+		p.Phases = append(p.Phases, Phase{Name: phase.Text(), Took: time.Duration(phase.Int())})
+	}
+	return p
+}
 
 // EncodeArtifacts writes SEQUENCE OF SEQUENCE { path UTF8String, mode INTEGER,
 // content Content, location UTF8String }. Those of the first version end before

@@ -57,6 +57,9 @@ func (r random) job() job.Job {
 	j.Limits = r.limits()
 	j.Retries = job.Retries{Tries: r.IntN(1001), OnFailure: r.IntN(2) == 0, OnTimeout: r.IntN(2) == 0}
 	j.Retention = r.retention()
+	j.Resources = job.Resources{
+		CPUs: r.Int64N(1<<40) + 10, Memory: r.Int64N(1<<40) + 4<<20, PIDs: r.Int64N(1 << 40), Disk: r.Int64N(1<<40) + 1<<20, NoNetwork: r.IntN(2) == 0,
+	}
 	return j
 }
 
@@ -94,6 +97,10 @@ func (r random) build() job.Build {
 	for range r.IntN(4) {
 		b.Artifacts = append(b.Artifacts, job.Artifact{Path: r.text(), Mode: fs.FileMode(r.IntN(0o1000)), Content: r.content(), Location: r.text()})
 		b.Notes = append(b.Notes, r.text())
+	}
+	b.Place = job.Place{Kind: r.text(), Origin: r.text()}
+	for range r.IntN(4) {
+		b.Place.Add(r.text(), time.Duration(r.Int64N(der.MaxInt)))
 	}
 	return b
 }

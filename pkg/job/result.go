@@ -27,16 +27,17 @@ type Cause string
 
 // The causes of a Failed result.
 const (
-	Timeout    Cause = "timeout"    // ran longer than it may
-	Silence    Cause = "silence"    // printed nothing for longer than it may
-	TooLarge   Cause = "artifacts"  // left more than it may
-	Cancelled  Cause = "cancelled"  // somebody asked for it
-	WorkerLost Cause = "lost"       // the worker went away
-	Restarted  Cause = "restarted"  // the worker was restarted, the script died with it
-	ShutDown   Cause = "shutdown"   // the worker was told to end at once
-	Setup      Cause = "setup"      // no script could be made: template or script missing
-	NoSandbox  Cause = "no-sandbox" // the worker could make no place for it
-	ServerSide Cause = "server"     // the server could not keep what the build produced
+	Timeout     Cause = "timeout"    // ran longer than it may
+	Silence     Cause = "silence"    // printed nothing for longer than it may
+	TooLarge    Cause = "artifacts"  // left more than it may
+	OutOfMemory Cause = "memory"     // needed more than it may
+	Cancelled   Cause = "cancelled"  // somebody asked for it
+	WorkerLost  Cause = "lost"       // the worker went away
+	Restarted   Cause = "restarted"  // the worker was restarted, the script died with it
+	ShutDown    Cause = "shutdown"   // the worker was told to end at once
+	Setup       Cause = "setup"      // no script could be made: template or script missing
+	NoSandbox   Cause = "no-sandbox" // the worker could make no place for it
+	ServerSide  Cause = "server"     // the server could not keep what the build produced
 )
 
 // Result is how a build ended.

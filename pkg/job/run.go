@@ -37,4 +37,26 @@ type Build struct {
 	Artifacts []Artifact
 	// Notes tell what was not kept and why: symbolic links, bad paths.
 	Notes []string
+	// Place tells of the place in which it ran.
+	Place Place
+}
+
+// Place tells of the place that a worker made for a build; zero if it did not say.
+type Place struct {
+	Kind string // of isolation: none, user, container, jail
+	// Origin is what the place was made from: an image by its digest, a snapshot by
+	// its name and guid. Empty if there is none.
+	Origin string
+	Phases []Phase // in the order in which they began
+}
+
+// Add notes that a phase of that name took so long.
+func (p *Place) Add(name string, took time.Duration) {
+	p.Phases = append(p.Phases, Phase{name, took})
+}
+
+// Phase is a part of the work that a worker had with a build.
+type Phase struct {
+	Name string // prepare, run, collect, ...
+	Took time.Duration
 }

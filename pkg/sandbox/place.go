@@ -151,6 +151,9 @@ func (p *place) judge(r reply, exit *Exit, console io.Writer) error {
 // Name implements [Place].
 func (p *place) Name() string { return filepath.Base(p.dir) }
 
+// Origin implements [Place].
+func (p *place) Origin() string { return "" }
+
 // Salvage implements [Place].
 func (p *place) Salvage(dir string) error {
 	info, err := os.Lstat(p.output())

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"builder/pkg/job"
 )
 
 // placePrefix begins the name of every place's directory.
@@ -55,6 +57,17 @@ func NewPlain(root string, slots int) (*Plain, error) {
 	return p, nil
 }
 
+// Kind implements [Sandbox].
+func (*Plain) Kind() string { return "none" }
+
+// Enforces implements [Sandbox]: a plain process can use what its user can.
+func (*Plain) Enforces(res job.Resources) error {
+	if res == (job.Resources{}) {
+		return nil
+	}
+	return fmt.Errorf("%w: isolation none keeps no bounds (%v)", ErrUnenforced, res)
+}
+
 // Sweep implements [Sandbox]: it removes the places below root that an earlier
 // process has left behind when it was killed. Places of this Plain stay. No other
 // process may be using root.
@@ -94,6 +107,9 @@ func (p *Plain) Close() error {
 func (p *Plain) Prepare(ctx context.Context, spec Spec) (Place, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("preparing place: %w", err)
+	}
+	if err := p.Enforces(spec.Resources); err != nil {
+		return nil, err
 	}
 	if spec.Grace <= 0 {
 		spec.Grace = DefaultGrace

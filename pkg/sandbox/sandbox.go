@@ -49,6 +49,8 @@ import (
 	"io"
 	"syscall"
 	"time"
+
+	"builder/pkg/job"
 )
 
 // DefaultGrace is the time between TERM and KILL when a Spec names none.
@@ -62,6 +64,8 @@ var (
 	// ErrLeftover says that processes of the build could not be killed. The Exit
 	// beside it is valid.
 	ErrLeftover = errors.New("processes of the build can not be killed")
+	// ErrUnenforced says that a bound can not be kept here.
+	ErrUnenforced = errors.New("the bounds can not be kept")
 )
 
 // Spec says what to run.
@@ -76,10 +80,17 @@ type Spec struct {
 	Env []string
 	// Grace is the time between TERM and KILL; 0 means DefaultGrace.
 	Grace time.Duration
+	// Resources bound what the build uses. Sandbox.Enforces has allowed them.
+	Resources job.Resources
 }
 
 // Sandbox makes places. It is safe for concurrent use.
 type Sandbox interface {
+	// Kind is the kind of isolation, as it is called in flags and records.
+	Kind() string
+	// Enforces tells which of these bounds this kind, on this machine, can not keep,
+	// and why; nil if it keeps all that are set.
+	Enforces(res job.Resources) error
 	// Prepare makes a place for one build. The caller destroys it. On an error
 	// nothing is left.
 	Prepare(ctx context.Context, spec Spec) (Place, error)
@@ -114,6 +125,8 @@ type Place interface {
 	Artifacts(check func(path string) error) ([]Artifact, []Note, error)
 	// Name finds the place again, in a later process.
 	Name() string
+	// Origin is what the place was made from, see job.Place.
+	Origin() string
 	// Salvage moves what the build left in its output directory to dir, which must
 	// not exist and lie on the same file system. Artifacts can not be opened any
 	// more; Destroy removes the rest.
@@ -134,6 +147,9 @@ type Exit struct {
 	Code int
 	// Signal is the one that ended the script, 0 if none did.
 	Signal syscall.Signal
+	// OutOfMemory says that the kernel ended processes of the build since it used
+	// all of Spec.Resources.Memory. The script may have gone on.
+	OutOfMemory bool
 	// Cause is why the script was told to stop (context.Cause), nil if it was not.
 	// The script may have ended by itself, even well, in the same moment.
 	Cause error

@@ -23,6 +23,7 @@ func events() []schedule.Event {
 	j.Limits = job.Limits{Timeout: 1, Silence: 2, Grace: 3, MaxConsole: 1 << 20, MaxArtifacts: 5}
 	j.Retention = job.Retention{Builds: 1, Days: 2, Bytes: job.Unbounded}
 	j.Retries = job.Retries{Tries: 7, OnFailure: true, OnTimeout: true}
+	j.Resources = job.Resources{CPUs: 10, Memory: 4 << 20, PIDs: 3, Disk: 1 << 20, NoNetwork: true}
 	plan := job.Plan{Period: job.Weekly, Every: time.Minute, Cron: "@daily", Zone: "Europe/Berlin"}
 	result := job.Failure(job.NoSandbox, "no jail: %s", "\xfe")
 	tickets := []schedule.Ticket{{Run: 1, Platform: "p"}, {Run: 1 << 40, Platform: ""}}

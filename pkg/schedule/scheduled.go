@@ -87,6 +87,9 @@ func (s *State) checkJob(j job.Job, isNew bool) error {
 	if err := j.Retention.Check(); err != nil {
 		return fmt.Errorf("retention of job %q: %w", j.Name, err)
 	}
+	if err := j.Resources.Check(); err != nil {
+		return fmt.Errorf("resources of job %q: %w", j.Name, err)
+	}
 	for i := 1; i < len(j.Vars); i++ {
 		if j.Vars[i].Name == j.Vars[i-1].Name {
 			return fmt.Errorf("job %q has two values for the variable %q", j.Name, j.Vars[i].Name)

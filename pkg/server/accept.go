@@ -100,7 +100,7 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 	peer, err := wire.Accept(ctx, conn, wire.Welcome{
 		Program: s.Program,
 		Capabilities: []string{
-			wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapLimits,
+			wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapLimits, wire.CapResources,
 			wire.CapResume, wire.CapAlive, wire.CapFetch, wire.CapOutbox, wire.CapRetention, wire.CapStore,
 		},
 		Nonce:  nonce(),

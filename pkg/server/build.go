@@ -11,6 +11,7 @@ import (
 	"builder/pkg/job"
 	"builder/pkg/schedule"
 	"builder/pkg/store"
+	"builder/pkg/wire"
 
 	"github.com/rs/zerolog"
 )
@@ -28,6 +29,7 @@ type build struct {
 	release  func()        // of the script, that the record is to name
 	duration time.Duration // on the worker's clock; 0 if it sent none
 	notes    []string
+	place    job.Place // as the worker says
 }
 
 func (s *Server) newBuild(building *schedule.Building) *build {
@@ -48,6 +50,14 @@ func (b *build) begin() error {
 		return err
 	}
 	b.draft, b.console = draft, draft.Console()
+	return nil
+}
+
+// tooOld is why a build can not be handed to a worker of that peer, nil if it can.
+func (b *build) tooOld(peer wire.Peer) error {
+	if res := b.Run.Job.Resources; res != (job.Resources{}) && !peer.Can(wire.CapResources) {
+		return fmt.Errorf("the job bounds what it uses (%v), and its worker is too old to see to that: upgrade the worker", res)
+	}
 	return nil
 }
 
@@ -144,7 +154,7 @@ func (b *build) record(result job.Result) job.Build {
 	}
 	return job.Build{
 		UUID: b.UUID, Run: b.Run.ID, Try: b.Try, Job: b.Run.Job.Name, Platform: b.Run.Platform,
-		Script: b.script, Worker: b.Worker, Started: b.Started, Finished: finished, Result: result,
+		Script: b.script, Worker: b.Worker, Started: b.Started, Finished: finished, Result: result, Place: b.place,
 	}
 }
 

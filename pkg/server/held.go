@@ -202,7 +202,10 @@ func (h *held) handOut(ctx context.Context) (step life.Step, ok bool) {
 	l := h.link
 	h.mu.Unlock()
 	if noScript == nil && l != nil {
-		unsent = l.conn.Send(wire.Start{Build: buildStatus(h.Building), Script: text, Limits: h.limits})
+		noScript = h.tooOld(l.peer)
+	}
+	if noScript == nil && l != nil {
+		unsent = l.conn.Send(wire.Start{Build: buildStatus(h.Building), Script: text, Limits: h.limits, Resources: h.Run.Job.Resources})
 	}
 	var result job.Result
 	err := h.begin()
@@ -329,7 +332,7 @@ func (h *held) offer(ctx context.Context) {
 	}
 	lacking := len(h.draft.Lacking()) > 0
 	h.mu.Lock()
-	h.offered, h.arrived, h.notes = true, time.Now(), done.Notes
+	h.offered, h.arrived, h.notes, h.place = true, time.Now(), done.Notes, done.Place
 	if h.decided.IsZero() {
 		h.result = done.Result
 	}

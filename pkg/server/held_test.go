@@ -24,12 +24,12 @@ func (r *running) returning(identity string, held ...wire.Held) (*peer, wire.Res
 }
 
 // introduced is the beginning of a connection of such a worker.
-func (r *running) introduced(identity string) *peer {
+func (r *running) introduced(identity string, capabilities ...string) *peer {
 	r.t.Helper()
 	p := r.socket()
 	p.send(wire.ClientHello{Role: wire.Worker, Version: wire.OwnVersion})
 	p.receive(wire.KindWelcome)
-	p.send(wire.Introduce{Name: "tester", ID: identity, Capabilities: []string{wire.CapResume, wire.CapAlive}})
+	p.send(wire.Introduce{Name: "tester", ID: identity, Capabilities: append(capabilities, wire.CapResume, wire.CapAlive)})
 	p.KeepAlive(time.Minute, deadline)
 	return p
 }

@@ -22,6 +22,7 @@ import (
 type link struct {
 	*Server
 	conn     *wire.Conn
+	peer     wire.Peer
 	log      zerolog.Logger
 	identity string
 	name     string
@@ -41,7 +42,7 @@ const maxWishes = 1000
 // serveLink serves a worker that can come back until its connection ends.
 func (s *Server) serveLink(ctx context.Context, conn *wire.Conn, peer wire.Peer, began time.Time, gone func() bool) error {
 	l := &link{
-		Server: s, conn: conn, identity: peer.ID, name: workerName(conn, peer), began: began, since: time.Now(), gone: gone,
+		Server: s, conn: conn, peer: peer, identity: peer.ID, name: workerName(conn, peer), began: began, since: time.Now(), gone: gone,
 		resumed: make(chan struct{}), left: make(chan struct{}), wishes: map[*waiter]bool{}, unflushed: map[*held]bool{},
 	}
 	l.log = s.Log.With().Str("worker", l.name).Logger()

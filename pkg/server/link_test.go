@@ -116,6 +116,42 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// TestResources: what bounds a job reaches a worker that sees to it. Another one is
+// not given the job.
+func TestResources(t *testing.T) {
+	r := start(t)
+	frugal := job.Job{Name: "one", Platform: "p", Resources: job.Resources{Memory: 1 << 30, NoNetwork: true}}
+	if _, err := r.client().Schedule(t.Context(), frugal, []byte("x"), job.Plan{Period: job.Never}, false); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := r.returning("w")
+	p.send(wire.JobRequested{Platform: "p"})
+	r.ended("one", 1)
+	old := r.requested(wire.WorkerVersion, "p")
+	r.execute("one")
+	for _, build := range r.ended("one", 2) {
+		if build.Result.Cause != job.Setup || !strings.Contains(build.Result.Text, "its worker is too old") {
+			t.Errorf("result %v", build.Result)
+		}
+	}
+	old.Close()
+	able := r.introduced("able", wire.CapResources)
+	able.send(wire.Holding{})
+	able.receive(wire.KindResume)
+	able.send(wire.JobRequested{Platform: "p"})
+	r.execute("one")
+	m := able.begin()
+	if m.Resources != frugal.Resources {
+		t.Errorf("resources %v", m.Resources)
+	}
+	place := job.Place{Kind: "container", Origin: "x@sha256:0", Phases: []job.Phase{{Name: "run", Took: time.Second}}}
+	able.send(wire.Done{UUID: m.Build.UUID, Place: place})
+	stored(t, able, m.Build.UUID)
+	if diff := cmp.Diff(place, r.record(m.Build.UUID).Place); diff != "" {
+		t.Errorf("place (-want +got):\n%s", diff)
+	}
+}
+
 // TestLater: a server that is stopped tells its workers when to come again, and
 // their builds go on.
 func TestLater(t *testing.T) {

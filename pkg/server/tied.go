@@ -45,6 +45,9 @@ func (b *tied) conduct(ctx context.Context, gone error) (job.Result, error) {
 		close(b.begun)
 		return job.Result{}, noScript
 	}
+	if noScript == nil {
+		noScript = b.tooOld(wire.Peer{}) // those that can be as new come back, too
+	}
 	if noScript == nil && gone == nil {
 		b.sent = true
 		gone = b.send(text)

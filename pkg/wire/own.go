@@ -12,18 +12,19 @@ import (
 // Capabilities of our server, sent in Welcome. A feature that comes later adds
 // one; a peer that misses one says so instead of sending what is not understood.
 const (
-	CapDefine = "define" // Define, Accepted
-	CapStatus = "status" // Status
-	CapWatch  = "watch"  // Watch: replay, partial lines
-	CapBuilds = "builds" // List, Export
-	CapCancel = "cancel" // Cancel, Stop
-	CapBuild  = "build"  // Start, Lines, Finish, Stored
-	CapLimits = "limits" // Job.Limits and Job.Retries in Define
-	CapResume = "resume" // Holding, Resume, Done, Want, Deliver, Content, Missing, Later; also a peer's
-	CapAlive  = "alive"  // Alive; also a peer's
-	CapFetch  = "fetch"  // Describe, Fetch, Find; outputs in ListReply
-	CapOutbox = "outbox" // Outbox, OutboxChange, OutboxReply
-	CapStore  = "store"  // Welcome.Stores; Location of artifacts in Done
+	CapDefine    = "define"    // Define, Accepted
+	CapStatus    = "status"    // Status
+	CapWatch     = "watch"     // Watch: replay, partial lines
+	CapBuilds    = "builds"    // List, Export
+	CapCancel    = "cancel"    // Cancel, Stop
+	CapBuild     = "build"     // Start, Lines, Finish, Stored
+	CapLimits    = "limits"    // Job.Limits and Job.Retries in Define
+	CapResources = "resources" // Job.Resources in Define; a worker's: it keeps those of Start
+	CapResume    = "resume"    // Holding, Resume, Done, Want, Deliver, Content, Missing, Later; also a peer's
+	CapAlive     = "alive"     // Alive; also a peer's
+	CapFetch     = "fetch"     // Describe, Fetch, Find; outputs in ListReply
+	CapOutbox    = "outbox"    // Outbox, OutboxChange, OutboxReply
+	CapStore     = "store"     // Welcome.Stores; Location of artifacts in Done
 )
 
 // CapDismissed is a worker's, sent in Introduce: it understands Dismissed.
@@ -170,9 +171,10 @@ type (
 	// Start hands a build to a worker that sent JobRequested. A limit that is 0 is
 	// the worker's default, or none.
 	Start struct {
-		Build  BuildStatus
-		Script []byte
-		Limits job.Limits
+		Build     BuildStatus
+		Script    []byte
+		Limits    job.Limits
+		Resources job.Resources
 	}
 	// Finish is a worker's last message of a build; received as Incoming.
 	Finish struct {

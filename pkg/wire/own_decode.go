@@ -62,6 +62,9 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 		if in.More() {
 			m.Limits = job.DecodeLimits(&in)
 		}
+		if in.More() {
+			m.Resources = job.DecodeResources(&in)
+		}
 		return m
 	case KindStored:
 		return Stored{UUID: job.DecodeUUID(&in), Refused: in.Text()}

@@ -163,6 +163,7 @@ func (m Start) encode(w *der.Writer) {
 		m.Build.encode(w)
 		w.Octets(m.Script)
 		job.EncodeLimits(w, m.Limits)
+		job.EncodeResources(w, m.Resources)
 	})
 }
 

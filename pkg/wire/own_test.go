@@ -24,7 +24,7 @@ const ownDir = "testdata/own"
 var (
 	ownUUID  = uuid.MustParse("12345678-9abc-4def-8123-456789abcdef")
 	ownTime  = time.Date(2026, 3, 4, 5, 6, 7, 123456789, time.UTC)
-	ownJob   = job.Job{Name: "hello", Platform: "debian-12", Script: job.ContentOf([]byte("#!/bin/sh\n")), Limits: job.Limits{Silence: time.Minute}, Retries: job.Retries{Tries: 1, OnTimeout: true}, Retention: job.Retention{Builds: 10, Bytes: job.Unbounded}}
+	ownJob   = job.Job{Name: "hello", Platform: "debian-12", Script: job.ContentOf([]byte("#!/bin/sh\n")), Limits: job.Limits{Silence: time.Minute}, Retries: job.Retries{Tries: 1, OnTimeout: true}, Retention: job.Retention{Builds: 10, Bytes: job.Unbounded}, Resources: job.Resources{Memory: 1 << 30, NoNetwork: true}}
 	ownVars  = job.Job{Name: "site", Platform: "freebsd-14", Template: "go-build", Vars: []job.Var{{Name: "REF", Value: "main"}, {Name: "REPO", Value: "a/b"}}}
 	ownRun   = job.Run{ID: 7, Job: ownJob, Platform: "debian-12", Asked: ownTime, Tries: 1, After: ownTime.Add(time.Minute)}
 	ownState = wire.BuildStatus{UUID: ownUUID, Run: 7, Try: 2, Job: "hello", Platform: "debian-12", Worker: "pine", Started: ownTime, Away: ownTime.Add(time.Minute)}
@@ -103,6 +103,7 @@ var ownMessages = []struct {
 	{"done", wire.Done{
 		UUID: ownUUID, Lines: 42, Result: job.Result{Kind: job.Exited, Code: 1}, Duration: 90 * time.Second, Notes: []string{"a"},
 		Artifacts: ownBuild.Artifacts,
+		Place:     job.Place{Kind: "container", Origin: "debian@sha256:00", Phases: []job.Phase{{Name: "run", Took: time.Second}}},
 	}},
 	{"done_located", wire.Done{UUID: ownUUID, Artifacts: []job.Artifact{
 		{Path: "a", Mode: 0o644, Content: job.ContentOf([]byte("hello")), Location: "https://store.example.org/artifacts"},

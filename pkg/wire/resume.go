@@ -42,6 +42,7 @@ type (
 		Duration  time.Duration // of the script, on the worker's monotonic clock
 		Notes     []string
 		Artifacts []job.Artifact
+		Place     job.Place
 	}
 	// Want says which contents of a build the server lacks, and how much of each
 	// it has already. On the worker's connection the list is empty: it says that
@@ -144,6 +145,7 @@ func (m Done) encode(w *der.Writer) {
 		w.Int(clampInt(m.Duration))
 		encodeTexts(w, m.Notes)
 		job.EncodeArtifacts(w, m.Artifacts)
+		job.EncodePlace(w, m.Place)
 	})
 }
 
@@ -207,10 +209,14 @@ func decodeResuming(kind Kind, r, in *der.Reader) Message {
 		}
 		return m
 	case KindDone:
-		return Done{
+		m := Done{
 			UUID: job.DecodeUUID(in), Lines: in.Int(), Result: job.DecodeResult(in), Duration: time.Duration(in.Int()),
 			Notes: decodeTexts(in, maxNoteCount), Artifacts: job.DecodeArtifacts(in),
 		}
+		if in.More() {
+			m.Place = job.DecodePlace(in)
+		}
+		return m
 	case KindWant:
 		m := Want{UUID: job.DecodeUUID(in)}
 		for contents := in.Enter(der.Sequence); contents.More(); {

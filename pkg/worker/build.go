@@ -23,6 +23,7 @@ import (
 type build struct {
 	id    uuid.UUID
 	log   zerolog.Logger
+	conf  *Config
 	spool *spool
 	stop  context.CancelCauseFunc // with *stopped: ends the script
 	// Guarded by the holder:
@@ -42,40 +43,47 @@ func (e *stopped) Error() string { return e.result.String() }
 
 func (w *holder) newBuild(id uuid.UUID, name string) *build {
 	return &build{
-		id: id, log: w.Log.With().Str("job", name).Stringer("build", id).Logger(),
+		id: id, conf: &w.Config, log: w.Log.With().Str("job", name).Stringer("build", id).Logger(),
 		spool: &spool{path: w.Dir.spoolPath(id)}, stop: func(error) {}, ended: make(chan struct{}),
 	}
 }
 
 // run is the life of a build until it has ended.
-func (b *build) run(ctx, over context.Context, s wire.Start, box sandbox.Sandbox, env []string) {
+func (b *build) run(ctx, over context.Context, s wire.Start) {
 	begun := time.Now()
 	b.log.Info().Msg("build begins")
-	done := wire.Done{UUID: b.id}
-	exit, err := b.script(ctx, s, box, env, begun)
+	done := wire.Done{UUID: b.id, Place: job.Place{Kind: b.conf.Sandbox.Kind()}}
+	s.Resources = s.Resources.Within(b.conf.Resources)
+	exit, err := b.script(ctx, s, begun, &done.Place)
 	done.Duration = time.Since(begun)
 	done.Result = resultOf(exit, err, context.Cause(ctx))
+	if exit.OutOfMemory && !done.Result.Success() && done.Result.Kind != job.Failed {
+		done.Result = s.Resources.Exhausted()
+	}
 	if done.Result.Cause == job.NoSandbox {
 		b.log.Error().Err(err).Msg("running the build")
 	}
 	b.collect(ctx, over, done, s.Limits.MaxArtifacts)
 }
 
-// script prepares a place and runs the script in it.
-func (b *build) script(ctx context.Context, s wire.Start, box sandbox.Sandbox, env []string, begun time.Time) (sandbox.Exit, error) {
-	place, err := box.Prepare(ctx, sandbox.Spec{
-		Build: b.id.String(), Job: s.Build.Job, Platform: s.Build.Platform, Script: s.Script, Env: env, Grace: s.Limits.Grace,
+// script prepares a place and runs the script in it; it tells of both in facts.
+func (b *build) script(ctx context.Context, s wire.Start, begun time.Time, facts *job.Place) (sandbox.Exit, error) {
+	place, err := b.conf.Sandbox.Prepare(ctx, sandbox.Spec{
+		Build: b.id.String(), Job: s.Build.Job, Platform: s.Build.Platform, Script: s.Script, Env: b.conf.Env,
+		Grace: s.Limits.Grace, Resources: s.Resources,
 	})
+	facts.Add("prepare", time.Since(begun))
 	if err != nil {
 		return sandbox.Exit{}, fmt.Errorf("the worker could not prepare the build: %w", err)
 	}
-	b.place = place
+	b.place, facts.Origin = place, place.Origin()
 	if err := b.spool.begin(s, place.Name()); err != nil {
 		return sandbox.Exit{}, fmt.Errorf("the worker could not keep the build: %w", err)
 	}
 	out := newConsole(b.spool, begun, s.Limits.MaxConsole)
 	defer b.watch(s.Limits, out)()
 	exit, err := place.Run(ctx, out)
+	facts.Add("run", exit.Duration)
 	if closed := out.Close(); err == nil {
 		err = closed
 	}
@@ -120,6 +128,8 @@ func resultOf(exit sandbox.Exit, err, cause error) job.Result {
 		return job.Failure(job.NoSandbox, "the worker could not keep what the build printed: %v", unkept.error)
 	case errors.As(exit.Cause, &stop), errors.As(cause, &stop) && err != nil:
 		return stop.result // what went wrong while stopping is not the result
+	case errors.Is(err, sandbox.ErrUnenforced):
+		return job.Failure(job.Setup, "%v", err)
 	case err != nil:
 		return job.Failure(job.NoSandbox, "%v", err)
 	case exit.Cause != nil:

@@ -267,6 +267,20 @@ func TestArtifactsChange(t *testing.T) {
 	}
 }
 
+// TestUnenforced: a job that asks for what the sandbox can not keep fails for that
+// reason; trying again would not help.
+func TestUnenforced(t *testing.T) {
+	s := newScripted(t, false)
+	work(t, s)
+	c := s.accept()
+	m := wire.Start{Build: wire.BuildStatus{UUID: uuid.New(), Job: "one", Platform: "p"}, Resources: job.Resources{Memory: 1 << 30}}
+	c.send(m)
+	e := c.store(m.Build.UUID)
+	if e.result.Cause != job.Setup || !strings.Contains(e.result.Text, "isolation none keeps no bounds (memory 1GiB)") {
+		t.Errorf("result %v", e.result)
+	}
+}
+
 // TestNoSandbox: the server is told when there is no place for a build.
 func TestNoSandbox(t *testing.T) {
 	s := newScripted(t, false)

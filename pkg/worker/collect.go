@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"math"
+	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
@@ -17,9 +18,11 @@ import (
 // gives up: a later process goes on.
 func (b *build) collect(ctx, over context.Context, done wire.Done, most int64) {
 	defer close(b.ended)
+	begun := time.Now()
 	if b.place != nil && !b.offer(over, &done, most) {
 		return
 	}
+	done.Place.Add("collect", time.Since(begun))
 	var stop *stopped
 	if errors.As(context.Cause(ctx), &stop) && stop.result.Cause != job.ShutDown {
 		done.Result = stop.result // it may have come while the artifacts were hashed

@@ -111,7 +111,7 @@ func (w *holder) begin(ctx, over context.Context, s wire.Start) (*build, error) 
 	w.tasks.Go(func() {
 		defer stop(nil)
 		defer shut()
-		b.run(running, over, s, w.Sandbox, w.Env)
+		b.run(running, over, s)
 		w.update(func() { w.running-- })
 	})
 	return b, nil

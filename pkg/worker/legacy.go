@@ -69,7 +69,7 @@ func (w *holder) perform(ctx context.Context, conn *wire.Conn, m wire.JobSchedul
 	})
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	spec := sandbox.Spec{
-		Build: m.UUID.String(), Job: m.Job.Name, Platform: m.Job.Platform, Script: m.Job.Script.Data, Env: w.Env,
+		Build: m.UUID.String(), Job: m.Job.Name, Platform: m.Job.Platform, Script: m.Job.Script.Data, Env: w.Env, Resources: w.Resources,
 	}
 	finished := wire.JobFinished{UUID: m.UUID}
 	place, err := w.Sandbox.Prepare(alive, spec)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"builder/pkg/job"
+	"builder/pkg/sandbox"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
@@ -45,6 +46,33 @@ func (w *holder) recover(ctx, over context.Context) error {
 		}
 	}
 	return w.Sandbox.Sweep()
+}
+
+// Sweep removes what a worker of that directory has left behind in a sandbox, but
+// for what builds need that are not delivered. No worker may be using it.
+func Sweep(dir *Directory, box sandbox.Sandbox) error {
+	entries, err := os.ReadDir(dir.spool())
+	if err != nil {
+		return fmt.Errorf("reading spool: %w", err)
+	}
+	for _, entry := range entries {
+		id, err := uuid.Parse(entry.Name())
+		if err != nil {
+			continue // a tail
+		}
+		s, err := openSpool(dir.spoolPath(id))
+		if errors.Is(err, errDamaged) {
+			continue // what is left of that build names no place
+		}
+		if err != nil {
+			return err
+		}
+		box.Reattach(s.place) //nolint:errcheck // one that is gone needs no keeping
+		if err := s.close(); err != nil {
+			return err
+		}
+	}
+	return box.Sweep()
 }
 
 // sweepTail removes a tail whose spool is gone.
@@ -103,7 +131,10 @@ func (b *build) restart(ctx, over context.Context) {
 	if err != nil {
 		b.log.Error().Err(err).Msg("reading the tail of the console")
 	}
-	done := wire.Done{UUID: b.id, Duration: s.latest, Result: job.Failure(job.Restarted, "worker restarted: the script died with it")}
+	done := wire.Done{
+		UUID: b.id, Duration: s.latest, Result: job.Failure(job.Restarted, "worker restarted: the script died with it"),
+		Place: job.Place{Kind: b.conf.Sandbox.Kind()},
+	}
 	if s.exited != nil {
 		done = *s.exited
 	}

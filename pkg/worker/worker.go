@@ -26,6 +26,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"builder/pkg/job"
 	"builder/pkg/remote"
 	"builder/pkg/sandbox"
 	"builder/pkg/wire"
@@ -48,7 +49,9 @@ type Config struct {
 	Sandbox    sandbox.Sandbox
 	// Store takes contents of artifacts, if the server takes their location; nil
 	// for none: all go to the server.
-	Store      *remote.Store
+	Store *remote.Store
+	// Resources bound every build, beside what its job says.
+	Resources  job.Resources
 	Program    string        // version, told to the server
 	MaxDelay   time.Duration // longest pause between two attempts to connect; 0 means a minute
 	MaxRetries int           // attempts in a row that may fail before ErrAway; 0 for any number
@@ -216,7 +219,7 @@ func (w *holder) dialer() wire.Dialer {
 	return wire.Dialer{
 		Role: wire.Worker,
 		Introduce: wire.Introduce{
-			Name: w.Name, ID: w.Dir.ID.String(), Program: w.Program, Capabilities: []string{wire.CapResume, wire.CapAlive, wire.CapDismissed},
+			Name: w.Name, ID: w.Dir.ID.String(), Program: w.Program, Capabilities: []string{wire.CapResume, wire.CapAlive, wire.CapDismissed, wire.CapResources},
 		},
 		Force:    w.Protocol,
 		KnownOwn: held > 0 || w.Dir.KnownOwn(w.Remote),

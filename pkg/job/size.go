@@ -1,4 +1,4 @@
-package program
+package job
 
 import (
 	"fmt"
@@ -44,9 +44,9 @@ func ParseSize(text string) (int64, error) {
 	return n * factor, nil
 }
 
-// Size is a number of octets as ParseSize reads it, in the largest unit that leaves
-// nothing over.
-func Size(n int64) string {
+// FormatSize is a number of octets as ParseSize reads it, in the largest unit that
+// leaves nothing over.
+func FormatSize(n int64) string {
 	for _, unit := range units {
 		if n != 0 && n%unit.octets == 0 {
 			return strconv.FormatInt(n/unit.octets, 10) + unit.name + "B"
@@ -55,8 +55,8 @@ func Size(n int64) string {
 	return strconv.FormatInt(n, 10) + "B"
 }
 
-// About is a number of octets for people who need no more than three digits of it.
-func About(n int64) string {
+// AboutSize is a number of octets for people who need no more than three digits of it.
+func AboutSize(n int64) string {
 	value, unit := float64(n), 0
 	for names := "KMGTPE"; value >= 1000 && unit < len(names); unit++ {
 		value /= 1024

@@ -1,9 +1,9 @@
-package program_test
+package job_test
 
 import (
 	"testing"
 
-	"builder/pkg/program"
+	"builder/pkg/job"
 )
 
 func TestParseSize(t *testing.T) {
@@ -35,26 +35,26 @@ func TestParseSize(t *testing.T) {
 		"1PiB":                0,
 	} {
 		t.Run(text, func(t *testing.T) {
-			got, err := program.ParseSize(text)
+			got, err := job.ParseSize(text)
 			if got != want || (err != nil) != (want == 0) {
 				t.Fatalf("got %d, %v, want %d", got, err, want)
 			}
 			if want == 0 {
 				return
 			}
-			if again, err := program.ParseSize(program.Size(got)); err != nil || again != got {
-				t.Errorf("it is shown as %s, which is %d, %v", program.Size(got), again, err)
+			if again, err := job.ParseSize(job.FormatSize(got)); err != nil || again != got {
+				t.Errorf("it is shown as %s, which is %d, %v", job.FormatSize(got), again, err)
 			}
 		})
 	}
 }
 
-func TestAbout(t *testing.T) {
+func TestAboutSize(t *testing.T) {
 	for n, want := range map[int64]string{
 		0: "0 B", 999: "999 B", 1000: "1.0 KiB", 1536: "1.5 KiB", 10 << 10: "10 KiB", 999 << 10: "999 KiB",
 		1000 << 10: "1.0 MiB", 5 << 30: "5.0 GiB", 1<<63 - 1: "8.0 EiB",
 	} {
-		if got := program.About(n); got != want {
+		if got := job.AboutSize(n); got != want {
 			t.Errorf("%d is about %s, want %s", n, got, want)
 		}
 	}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"builder/pkg/program"
+	"builder/pkg/sandbox"
+	"builder/pkg/worker"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// kind is a kind of isolation, as the command line knows it. Each has a file of its
+// own here.
+type kind interface {
+	// name is what --isolation takes; about says what it is, in a few words.
+	name() string
+	about() string
+	// addFlags adds the settings of this kind; each begins its help with the name.
+	addFlags(f *pflag.FlagSet)
+	// check finds out whether the kind works on this machine, with the settings given.
+	check(ctx context.Context, s site) []finding
+	// open makes the sandbox. The caller closes it.
+	open(ctx context.Context, s site) (closingSandbox, error)
+}
+
+// site is where a sandbox does its work.
+type site struct {
+	dir   *worker.Directory // nil for check
+	slots int
+	log   zerolog.Logger
+}
+
+type closingSandbox interface {
+	sandbox.Sandbox
+	io.Closer
+}
+
+// finding is one thing that a kind needs of its machine.
+type finding struct {
+	what string
+	err  error  // why it is missing; nil if it is there
+	help string // what to do about it
+}
+
+// kinds are all of them, in the order in which they are told.
+func kinds() []kind { return []kind{&none{}} }
+
+func find(kinds []kind, name string) (kind, error) {
+	var names []string
+	for _, k := range kinds {
+		if k.name() == name {
+			return k, nil
+		}
+		names = append(names, k.name())
+	}
+	return nil, fmt.Errorf("isolation %q is unknown: use %s", name, strings.Join(names, ", "))
+}
+
+// addKinds adds --isolation and the settings of each kind.
+func addKinds(f *pflag.FlagSet, kinds []kind, chosen *string) {
+	var about []string
+	for _, k := range kinds {
+		about = append(about, k.name()+" ("+k.about()+")")
+		k.addFlags(f)
+	}
+	f.StringVar(chosen, "isolation", kinds[0].name(), "`kind` of place for a build: "+strings.Join(about, ", "))
+}
+
+// none is the kind without isolation.
+type none struct{}
+
+func (*none) name() string            { return "none" }
+func (*none) about() string           { return "a plain process" }
+func (*none) addFlags(*pflag.FlagSet) {}
+
+func (*none) check(context.Context, site) []finding { return nil }
+
+func (*none) open(_ context.Context, s site) (closingSandbox, error) {
+	return sandbox.NewPlain(s.dir.Builds(), s.slots)
+}
+
+// checkCommand tells whether a kind works here.
+func checkCommand(o *options, kinds []kind) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "Tell whether a kind of isolation works on this machine",
+		Long: `Check tells whether the chosen kind of isolation works on this machine, with the
+settings given, and if not, what is missing and what to do about it. A worker looks
+at the same when it starts, and takes no builds if something is missing.`,
+		Example: `  builder-worker check --isolation none`,
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			chosen, err := find(kinds, o.isolation)
+			if err != nil {
+				return program.Usage(err)
+			}
+			missing := 0
+			out := cmd.OutOrStdout()
+			for _, f := range chosen.check(cmd.Context(), site{slots: o.slots, log: zerolog.Nop()}) {
+				if f.err == nil {
+					fmt.Fprintf(out, "ok       %s\n", f.what)
+					continue
+				}
+				missing++
+				fmt.Fprintf(out, "missing  %s: %v\n", f.what, f.err)
+				if f.help != "" {
+					fmt.Fprintf(out, "         %s\n", f.help)
+				}
+			}
+			if missing > 0 {
+				return fmt.Errorf("isolation %s does not work here", chosen.name())
+			}
+			_, err = fmt.Fprintf(out, "isolation %s works here\n", chosen.name())
+			return err
+		},
+	}
+}
+
+// works is the check that a worker makes when it starts.
+func works(ctx context.Context, k kind, s site) error {
+	var failures []error
+	for _, f := range k.check(ctx, s) {
+		if f.err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w; %s", f.what, f.err, f.help))
+		}
+	}
+	if len(failures) > 0 {
+		return fmt.Errorf("isolation %s does not work here: %w", k.name(), errors.Join(failures...))
+	}
+	return nil
+}
+
+// sweepCommand removes what a killed worker has left behind.
+func sweepCommand(o *options, kinds []kind) *cobra.Command {
+	return &cobra.Command{
+		Use:   "sweep --dir DIR",
+		Short: "Remove what a killed worker has left behind",
+		Long: `Sweep removes everything that the worker of a directory has made for builds and
+left behind when it was killed: processes, directories, and what its kind of
+isolation makes besides. What an undelivered build needs stays: start the worker to
+deliver it. A worker does the same when it starts.`,
+		Example: `  builder-worker sweep --dir /var/lib/builder-worker`,
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			chosen, err := find(kinds, o.isolation)
+			if err != nil {
+				return program.Usage(err)
+			}
+			if o.dir == "" {
+				return program.Usage(errors.New("--dir says which worker's"))
+			}
+			log, err := program.Logger(os.Stderr, o.logLevel)
+			if err != nil {
+				return err
+			}
+			if _, err := os.Stat(o.dir); err != nil {
+				return err // it would be made
+			}
+			dir, err := worker.OpenDirectory(o.dir)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, dir.Close()) }()
+			box, err := chosen.open(cmd.Context(), site{dir: dir, slots: 1, log: log})
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, box.Close()) }()
+			return worker.Sweep(dir, box)
+		},
+	}
+}
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return program.Usage(fmt.Errorf("unexpected argument %q", args[0]))
+	}
+	return nil
+}
