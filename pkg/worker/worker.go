@@ -217,6 +217,7 @@ func (w *holder) dialer() wire.Dialer {
 		Role: wire.Worker,
 		Introduce: wire.Introduce{
 			Name: w.Name, ID: w.Dir.ID.String(), Program: w.Program, Capabilities: []string{wire.CapResume, wire.CapAlive, wire.CapDismissed},
+			Beat: w.KeepAlive,
 		},
 		Force:    w.Protocol,
 		KnownOwn: held > 0 || w.Dir.KnownOwn(w.Remote),
