@@ -141,8 +141,12 @@ func (w *holder) work(ctx, over, drain context.Context) error {
 	for w.wished() || !w.finished(drain) {
 		last := ctx.Err() != nil
 		connected, err := w.connection(ctx, over, drain)
-		if last || over.Err() != nil {
+		if last && !connected || over.Err() != nil {
 			return nil //nolint:nilerr // what is not delivered then is told by close
+		}
+		if last { // the server was there, and will be
+			pauseUntil(over, firstPause)
+			continue
 		}
 		var later *laterError
 		switch {
@@ -172,6 +176,14 @@ func (w *holder) work(ctx, over, drain context.Context) error {
 		w.rest(ctx, drain, wait)
 	}
 	return nil
+}
+
+// pauseUntil waits so long, or until ctx is done.
+func pauseUntil(ctx context.Context, wait time.Duration) {
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+	}
 }
 
 // rest waits before the next attempt, or until nothing is left to do.
