@@ -46,11 +46,12 @@ type Options struct {
 // New makes a client of the server at address, "host:port" ([wire.Address] makes
 // one of what a person typed). It connects when first asked.
 func New(address string, o Options) *Client {
-	introduce := wire.Introduce{Program: o.Program, Capabilities: []string{wire.CapAlive}}
+	beat := cmp.Or(o.KeepAlive, 15*time.Second)
+	introduce := wire.Introduce{Program: o.Program, Capabilities: []string{wire.CapAlive}, Beat: beat}
 	return &Client{
 		address: address,
 		dialer:  wire.Dialer{Role: wire.Client, Force: o.Protocol, Introduce: introduce},
-		beat:    cmp.Or(o.KeepAlive, 15*time.Second),
+		beat:    beat,
 		pause:   cmp.Or(o.Pause, time.Second),
 	}
 }
@@ -106,7 +107,7 @@ func (c *Client) connect(ctx context.Context) error {
 		c.dialer.KnownOwn = true
 	}
 	if remote.Can(wire.CapAlive) {
-		conn.KeepAlive(c.beat, wire.Patience*c.beat)
+		conn.KeepAlive(wire.Beat(c.beat, remote.Beat), wire.Patience*c.beat)
 	}
 	return nil
 }

@@ -105,10 +105,11 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 		},
 		Nonce:  nonce(),
 		Stores: s.Stores.Prefixes(),
+		Beat:   s.Heartbeat,
 	})
 	if err == nil {
 		if peer.Can(wire.CapAlive) {
-			conn.KeepAlive(s.Heartbeat, wire.Patience*s.Heartbeat)
+			conn.KeepAlive(wire.Beat(s.Heartbeat, peer.Beat), wire.Patience*s.Heartbeat)
 		}
 		if peer.Role == wire.Worker {
 			err = s.serveWorker(ctx, conn, peer, began, nc)

@@ -42,6 +42,7 @@ type (
 		Nonce []byte
 		// Stores are the locations of artifacts that the server takes.
 		Stores []string
+		Beat   time.Duration // how often the server wants to hear something; 0 if it does not say
 	}
 	// Introduce is the peer's next message.
 	Introduce struct {
@@ -51,6 +52,7 @@ type (
 		Capabilities []string
 		// Nonce is that of the Welcome; empty from programs that know none.
 		Nonce []byte
+		Beat  time.Duration // how often the peer wants to hear something; 0 if it does not say
 	}
 	// Define schedules a job, or with Update replaces its definition and plan. A
 	// job of a script carries it here; Job.Script is not sent.

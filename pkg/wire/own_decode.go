@@ -20,10 +20,12 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 		if in.More() {
 			m.Stores = decodeTexts(&in, maxStores)
 		}
+		m.Beat = decodeBeat(&in)
 		return m
 	case KindIntroduce:
 		return Introduce{
 			Name: in.Text(), ID: in.Text(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities), Nonce: decodeNonce(&in),
+			Beat: decodeBeat(&in),
 		}
 	case KindDefine:
 		return Define{Job: job.DecodeJob(&in), Script: in.Octets(), Plan: job.DecodePlan(&in), Update: in.Bool()}
@@ -198,6 +200,13 @@ func decodeTexts(r *der.Reader, most int) []string {
 		texts = append(texts, in.Text())
 	}
 	return texts
+}
+
+func decodeBeat(r *der.Reader) time.Duration {
+	if !r.More() {
+		return 0
+	}
+	return time.Duration(r.Int())
 }
 
 func decodeNonce(r *der.Reader) []byte {

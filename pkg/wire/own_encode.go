@@ -14,6 +14,7 @@ func (m Welcome) encode(w *der.Writer) {
 		encodeTexts(w, m.Capabilities)
 		w.Octets(m.Nonce)
 		encodeTexts(w, m.Stores)
+		w.Int(clampInt(m.Beat))
 	})
 }
 
@@ -24,6 +25,7 @@ func (m Introduce) encode(w *der.Writer) {
 		w.Text(m.Program)
 		encodeTexts(w, m.Capabilities)
 		w.Octets(m.Nonce)
+		w.Int(clampInt(m.Beat))
 	})
 }
 

@@ -42,10 +42,10 @@ var ownMessages = []struct {
 	name    string
 	message wire.Message
 }{
-	{"welcome", wire.Welcome{Version: 1001, Program: "1.0", Capabilities: []string{wire.CapDefine, wire.CapStatus}, Nonce: []byte("drawn anew")}},
+	{"welcome", wire.Welcome{Version: 1001, Program: "1.0", Capabilities: []string{wire.CapDefine, wire.CapStatus}, Nonce: []byte("drawn anew"), Beat: 15 * time.Second}},
 	{"welcome_stores", wire.Welcome{Version: 1001, Program: "1.0", Capabilities: []string{wire.CapStore}, Stores: []string{"https://store.example.org/artifacts"}}},
 	{"welcome_bare", wire.Welcome{Version: 1001}},
-	{"introduce", wire.Introduce{Name: "pine", ID: "8f2c", Program: "1.0", Capabilities: []string{"lines"}, Nonce: []byte("drawn anew")}},
+	{"introduce", wire.Introduce{Name: "pine", ID: "8f2c", Program: "1.0", Capabilities: []string{"lines"}, Nonce: []byte("drawn anew"), Beat: 2 * time.Second}},
 	{"define_script", wire.Define{Job: job.Job{Name: "hello", Platform: "debian-12"}, Script: []byte("#!/bin/sh\nexit 0\n"), Plan: job.Plan{Period: job.Hourly}}},
 	{"define_template", wire.Define{Job: ownVars, Plan: job.Plan{Cron: "30 3 * * mon-fri", Zone: "Europe/Berlin"}, Update: true}},
 	{"accepted", wire.Accepted{Runs: []wire.RunRef{{ID: 7, Platform: "debian-12"}, {ID: 8, Platform: "freebsd-14"}}, Next: ownTime}},

@@ -127,7 +127,7 @@ func (c *courier) contents(ctx context.Context) error {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if remote.Can(wire.CapAlive) {
-		conn.KeepAlive(c.KeepAlive, wire.Patience*c.KeepAlive)
+		conn.KeepAlive(wire.Beat(c.KeepAlive, remote.Beat), wire.Patience*c.KeepAlive)
 	}
 	if err := conn.Send(wire.Deliver{UUID: c.build.id}); err != nil {
 		return err

@@ -35,7 +35,7 @@ func (w *holder) newLink(over context.Context, conn *wire.Conn, remote wire.Remo
 	l := &link{holder: w, conn: conn, over: over, couriers: map[uuid.UUID]*courier{}}
 	l.alive, l.lose = context.WithCancelCause(over)
 	if remote.Can(wire.CapAlive) {
-		conn.KeepAlive(w.KeepAlive, wire.Patience*w.KeepAlive)
+		conn.KeepAlive(wire.Beat(w.KeepAlive, remote.Beat), wire.Patience*w.KeepAlive)
 	}
 	if w.Store != nil {
 		l.puts = remote.Can(wire.CapStore) && slices.Contains(remote.Stores, w.Store.Prefix())

@@ -144,8 +144,12 @@ func (w *holder) work(ctx, over, drain context.Context) error {
 	for w.wished() || !w.finished(drain) {
 		last := ctx.Err() != nil
 		connected, err := w.connection(ctx, over, drain)
-		if last || over.Err() != nil {
+		if last && !connected || over.Err() != nil {
 			return nil //nolint:nilerr // what is not delivered then is told by close
+		}
+		if last { // the server was there, and will be
+			pauseUntil(over, firstPause)
+			continue
 		}
 		var later *laterError
 		switch {
@@ -175,6 +179,14 @@ func (w *holder) work(ctx, over, drain context.Context) error {
 		w.rest(ctx, drain, wait)
 	}
 	return nil
+}
+
+// pauseUntil waits so long, or until ctx is done.
+func pauseUntil(ctx context.Context, wait time.Duration) {
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+	}
 }
 
 // rest waits before the next attempt, or until nothing is left to do.
@@ -220,6 +232,7 @@ func (w *holder) dialer() wire.Dialer {
 		Role: wire.Worker,
 		Introduce: wire.Introduce{
 			Name: w.Name, ID: w.Dir.ID.String(), Program: w.Program, Capabilities: []string{wire.CapResume, wire.CapAlive, wire.CapDismissed, wire.CapResources},
+			Beat: w.KeepAlive,
 		},
 		Force:    w.Protocol,
 		KnownOwn: held > 0 || w.Dir.KnownOwn(w.Remote),
