@@ -12,27 +12,10 @@ import (
 	"time"
 
 	"builder/pkg/sandbox"
+	"builder/pkg/sandbox/conform"
 )
 
-// TestMain lets the test binary be what it tests: a supervisor, or (see
-// TestWorkerKilled) a worker.
-func TestMain(m *testing.M) {
-	if sandbox.IsSupervisor() {
-		if err := sandbox.Supervise(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	if dir := os.Getenv("SANDBOX_TEST_WORKER"); dir != "" {
-		if err := beWorker(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { conform.Main(m, plain) }
 
 // deadline is how long tests wait for what must happen soon.
 const deadline = 20 * time.Second
