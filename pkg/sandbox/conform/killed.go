@@ -3,6 +3,7 @@ package conform
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -23,7 +24,7 @@ type worker struct {
 
 func (s *suite) startWorker(t *testing.T, site Site, last phase, script string) *worker {
 	t.Helper()
-	w := &worker{cmd: exec.Command(os.Args[0]), mark: site.ID}
+	w := &worker{cmd: exec.CommandContext(context.Background(), os.Args[0]), mark: site.ID}
 	w.cmd.Env = append(os.Environ(),
 		kindVariable+"="+s.kind.Name, dirVariable+"="+site.Dir, idVariable+"="+site.ID,
 		phaseVariable+"="+string(last), scriptVariable+"="+script, markVariable+"="+w.mark)
