@@ -152,7 +152,7 @@ deliver it. A worker does the same when it starts. With --all the places go that
 --keep-failed has kept, too.`,
 		Example: `  builder-worker sweep --dir /var/lib/builder-worker
   builder-worker sweep --dir /var/lib/builder-worker --all`,
-		Args:    noArguments,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			chosen, err := find(kinds, o.isolation)
 			if err != nil {
