@@ -13,7 +13,7 @@ var (
 	Harmless    = harmless
 	WriteStatus = writeStatus
 	StatusJSON  = statusJSON
-	BuildJSON   = buildJSON
+	RecordJSON  = recordJSON
 	WriteJSON   = writeJSON
 	Command     = command
 	NewScreen   = newScreen

@@ -98,6 +98,27 @@ type (
 		Result   resultOut   `json:"result"`
 		Script   *contentOut `json:"script"`
 	}
+	// recordOut is all that is kept of a build.
+	recordOut struct {
+		buildOut
+		Artifacts []artifactOut `json:"artifacts"`
+		Notes     []string      `json:"notes"`
+		Place     placeOut      `json:"place"`
+	}
+	artifactOut struct {
+		Path   string `json:"path"`
+		SHA256 string `json:"sha256"`
+		Size   int64  `json:"size"`
+	}
+	placeOut struct {
+		Kind   string     `json:"kind"`
+		Origin string     `json:"origin"`
+		Phases []phaseOut `json:"phases"`
+	}
+	phaseOut struct {
+		Name string  `json:"name"`
+		Took float64 `json:"took"`
+	}
 	resultOut struct {
 		Kind  string `json:"kind"`
 		Code  int64  `json:"code"`
@@ -201,6 +222,21 @@ func buildJSON(b job.Build) buildOut {
 		},
 		Script: contentJSON(b.Script),
 	}
+}
+
+func recordJSON(b job.Build) recordOut {
+	return recordOut{
+		buildOut: buildJSON(b), Notes: append([]string{}, b.Notes...), Place: placeJSON(b.Place),
+		Artifacts: each(b.Artifacts, func(a job.Artifact) artifactOut {
+			return artifactOut{Path: a.Path, SHA256: a.Content.String(), Size: a.Size}
+		}),
+	}
+}
+
+func placeJSON(p job.Place) placeOut {
+	return placeOut{Kind: p.Kind, Origin: p.Origin, Phases: each(p.Phases, func(f job.Phase) phaseOut {
+		return phaseOut{Name: f.Name, Took: f.Took.Seconds()}
+	})}
 }
 
 var kindNames = map[job.Kind]string{
