@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
@@ -45,7 +46,10 @@ func (b *build) announce() (note string) {
 // letGo keeps the place of a build that ended so, or destroys it.
 func (w *holder) letGo(id uuid.UUID, place sandbox.Place, r job.Result) error {
 	if !w.keeps(r) {
-		return place.Destroy()
+		begun := time.Now()
+		err := place.Destroy()
+		w.Log.Debug().Stringer("build", id).Dur("dur", time.Since(begun)).Msg("place destroyed") // too late for the record
+		return err
 	}
 	log := w.Log.With().Stringer("build", id).Logger()
 	how, err := place.Keep()
