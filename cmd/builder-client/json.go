@@ -228,7 +228,7 @@ func recordJSON(b job.Build) recordOut {
 	return recordOut{
 		buildOut: buildJSON(b), Notes: append([]string{}, b.Notes...), Place: placeJSON(b.Place),
 		Artifacts: each(b.Artifacts, func(a job.Artifact) artifactOut {
-			return artifactOut{Path: a.Path, SHA256: a.Content.String(), Size: a.Size}
+			return artifactOut{Path: a.Path, SHA256: a.String(), Size: a.Size}
 		}),
 	}
 }
