@@ -16,20 +16,20 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// kept are the builds whose places are kept in a worker's directory, in the order
-// of ids.
-func kept(t *testing.T, path string, ids []uuid.UUID) (names []string) {
+// keeps waits until the places of those builds are kept, by their letters in the order
+// of ids, and no other place is left.
+func keeps(t *testing.T, path string, ids []uuid.UUID, want string) {
 	t.Helper()
-	for i, id := range ids {
-		if _, err := os.Lstat(filepath.Join(path, "kept", id.String())); err == nil {
-			names = append(names, string(rune('a'+i)))
+	wait(t, "kept: "+want, func() bool {
+		got := ""
+		for i, id := range ids {
+			if _, err := os.Lstat(filepath.Join(path, "kept", id.String())); err == nil {
+				got += string(rune('a' + i))
+			}
 		}
-	}
-	places, err := os.ReadDir(filepath.Join(path, "builds"))
-	if err != nil || len(places) != len(names) {
-		t.Errorf("kept %q, but places %v (%v)", names, places, err)
-	}
-	return names
+		places, err := os.ReadDir(filepath.Join(path, "builds"))
+		return got == want && err == nil && len(places) == len(want)
+	})
 }
 
 // enter runs a command in the place that a note tells of.
@@ -74,9 +74,7 @@ func TestKeepFailed(t *testing.T) {
 			}
 		}
 		w.stored(t)
-		if got := strings.Join(kept(t, path, ids), ""); got != "cd" {
-			t.Errorf("kept: %s", got)
-		}
+		keeps(t, path, ids, "cd")
 		if got := enter(t, last.notes, "cat file; echo $BUILDER_JOB"); got != "x\none\n" {
 			t.Errorf("found in the place: %q", got)
 		}
@@ -88,9 +86,7 @@ func TestKeepFailed(t *testing.T) {
 		c := s.accept()
 		c.store(c.start("exit 1")) // not kept: it is not wished any more
 		w.stored(t)
-		if got := strings.Join(kept(t, path, ids), ""); got != "cd" {
-			t.Errorf("kept: %s", got)
-		}
+		keeps(t, path, ids, "cd")
 	})
 	t.Run("swept", func(t *testing.T) {
 		dir, err := worker.OpenDirectory(path)
@@ -110,9 +106,7 @@ func TestKeepFailed(t *testing.T) {
 			if err := worker.Sweep(dir, box, test.all, zerolog.Nop()); err != nil {
 				t.Error(err)
 			}
-			if got := strings.Join(kept(t, path, ids), ""); got != test.want {
-				t.Errorf("kept after a sweep (all: %v): %s", test.all, got)
-			}
+			keeps(t, path, ids, test.want)
 		}
 	})
 }
