@@ -47,12 +47,6 @@ func (b Backoff) wait(tries int) time.Duration {
 	return max(0, min(wait, b.Most))
 }
 
-// maxSetbacks is how many builds of a job in a row may end for a reason of the
-// server's before it gives up a run: they are none of the job's tries, but a disk
-// that stays full must not keep it busy for ever. By DefaultBackoff these are
-// about half an hour.
-const maxSetbacks = 10
-
 // End is what the owner knows about the end of a build.
 type End struct {
 	UUID   uuid.UUID
@@ -72,8 +66,8 @@ type End struct {
 // definition of its job, if the retries of that say so of the result and leave it
 // a try.
 //
-// An end of the cause server is no try of the job: its run waits longer each time,
-// and is given up with the job's maxSetbacks-th such end in a row.
+// An end of the cause server is no try of the job: its run waits longer each time that
+// such ends follow each other, and is never given up for them.
 //
 // No run goes back whose job was unscheduled or moved to another platform
 // meanwhile, or has another run waiting there already: that one is its next try.
@@ -105,11 +99,7 @@ func (s *State) Finish(now time.Time, end End, backoff Backoff) (Finished, error
 		wait = backoff.wait(tries)
 	}
 	retries := entry.Job.Retries
-	tired := tries >= retries.Max() || e.Setbacks >= maxSetbacks
-	if tired {
-		e.Setbacks = 0 // the next run is not to suffer for this one
-	}
-	if end.Final || tired || !retries.Again(e.Result) || !s.mayReturn(b.Run) {
+	if end.Final || tries >= retries.Max() || !retries.Again(e.Result) || !s.mayReturn(b.Run) {
 		return e, nil
 	}
 	e.Again, e.Tries = true, tries

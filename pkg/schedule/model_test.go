@@ -345,10 +345,7 @@ func (m *model) finish(now time.Time, end schedule.End) bool {
 	if builds == 0 {
 		builds = 3
 	}
-	tired := run.tries >= builds || e.setbacks >= 10
-	if tired {
-		e.setbacks = 0
-	}
+	tired := run.tries >= builds
 	if m.parked(run.job.Name) && !wasParked {
 		m.moveToEnd(run.job.Name)
 	}

@@ -124,11 +124,7 @@ func (v *verifier) lookAtNamed(dir string, b job.Build) []Damage {
 		}
 	}
 	for _, a := range b.Artifacts {
-		look := v.lookAtContent
-		if a.Location != "" {
-			look = func(job.Content) *Damage { return v.lookElsewhere(a) }
-		}
-		if d := look(a.Content); d != nil {
+		if d := v.lookAtArtifact(a); d != nil {
 			d.Part, d.Path = PartArtifact, a.Path
 			found = append(found, *d)
 		}
@@ -138,6 +134,14 @@ func (v *verifier) lookAtNamed(dir string, b job.Build) []Damage {
 		return nil
 	}
 	return found
+}
+
+// lookAtArtifact looks at what an artifact names, wherever that lies.
+func (v *verifier) lookAtArtifact(a job.Artifact) *Damage {
+	if a.Location != "" {
+		return v.lookElsewhere(a)
+	}
+	return v.lookAtContent(a.Content)
 }
 
 // lookElsewhere reads an artifact that lies in another store, each content once.

@@ -151,7 +151,7 @@ func (w *holder) work(ctx, over, drain context.Context) error {
 			return nil //nolint:nilerr // what is not delivered then is told by close
 		}
 		if last { // the server was there, and will be
-			pauseUntil(over, firstPause)
+			sleep(over, firstPause) //nolint:errcheck // the next attempt fails then, and is the last
 			continue
 		}
 		var later *laterError
@@ -182,14 +182,6 @@ func (w *holder) work(ctx, over, drain context.Context) error {
 		w.rest(ctx, drain, wait)
 	}
 	return nil
-}
-
-// pauseUntil waits so long, or until ctx is done.
-func pauseUntil(ctx context.Context, wait time.Duration) {
-	select {
-	case <-time.After(wait):
-	case <-ctx.Done():
-	}
 }
 
 // rest waits before the next attempt, or until nothing is left to do.
