@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 
 	"builder/pkg/job"
 
@@ -87,6 +88,38 @@ func (s *Store) CheckArtifact(ctx context.Context, a job.Artifact) error {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return err
+}
+
+// ArtifactFile is the absolute path of a file with the contents of an artifact, for
+// programs that are told of it, which must not change it; empty when this store lacks
+// them. What lies in another store is fetched for that, and held to its hash. The file
+// is there until release is called, which is never nil.
+func (s *Store) ArtifactFile(ctx context.Context, a job.Artifact) (path string, release func(), err error) {
+	if a.Location == "" {
+		return s.ContentPath(a.Content), func() {}, nil
+	}
+	in, err := s.open(ctx, a)
+	if err != nil {
+		return "", func() {}, err
+	}
+	defer in.Close()
+	h := s.use.hold()
+	copied, err := s.receive(in, h)
+	if err != nil {
+		h.release()
+		return "", func() {}, fmt.Errorf("fetching artifact %q: %w", a.Path, err)
+	}
+	release = func() {
+		s.discard(copied)
+		h.release()
+	}
+	if copied.name == "" { // this store has it, too
+		return s.ContentPath(a.Content), release, copied.close()
+	}
+	if err = copied.close(); err == nil {
+		path, err = filepath.Abs(copied.name)
+	}
+	return path, release, err
 }
 
 // asked is how many contents another store is asked for at a time.
