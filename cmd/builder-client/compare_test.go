@@ -108,13 +108,3 @@ func TestChosen(t *testing.T) {
 		})
 	}
 }
-
-func TestOctets(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0 B", 999: "999 B", 1000: "1.0 KiB", 1 << 20: "1.0 MiB", 1023 << 20: "1.0 GiB", 3 << 30: "3.0 GiB", 5 << 50: "5120.0 TiB",
-	} {
-		if got := cli.Octets(n); got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
-		}
-	}
-}

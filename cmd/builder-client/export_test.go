@@ -25,7 +25,6 @@ var (
 
 	FoundJSON = foundJSON
 	Chosen    = chosen
-	Octets    = octets
 
 	ParseSwitch      = parseSwitch
 	ParseEnvironment = parseEnvironment
