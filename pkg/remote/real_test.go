@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/login"
 	"builder/pkg/remote"
 	"builder/pkg/remote/remotetest"
 )
@@ -20,11 +21,11 @@ import (
 // options are those with which the tests' stores are reached.
 func options(t *testing.T, s *remotetest.Store) remote.Options {
 	t.Helper()
-	credentials, err := remote.ReadCredentials("", remotetest.User+":"+remotetest.Password)
+	logins, err := login.Parsed(remotetest.User + ":" + remotetest.Password)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return remote.Options{Credentials: credentials, CAFile: s.CAFile, Pause: time.Millisecond}
+	return remote.Options{Logins: logins, CAFile: s.CAFile, Pause: time.Millisecond}
 }
 
 func open(t *testing.T, url string, o remote.Options) *remote.Store {
@@ -136,7 +137,7 @@ func TestRefusedByNginx(t *testing.T) {
 		told    string
 		refused bool
 	}{
-		"no credentials":    {change: func(o *remote.Options) { o.Credentials = remote.Credentials{} }, size: 10, told: "401 Unauthorized"},
+		"no credentials":    {change: func(o *remote.Options) { o.Logins = login.Book{} }, size: 10, told: "401 Unauthorized"},
 		"other certificate": {change: func(o *remote.Options) { o.CAFile = "" }, size: 10, told: "certificate"},
 		"too large":         {size: 3 << 20, told: "413", refused: true},
 	} {

@@ -11,6 +11,10 @@ import (
 // Stores are several, found by their prefixes.
 type Stores []*Store
 
+// Environment is the variable from which programs take logins for stores when they are
+// given no file of them.
+const Environment = "BUILDER_STORE_AUTH"
+
 // NewStores makes a Store of each URL.
 func NewStores(urls []string, o Options) (Stores, error) {
 	var stores Stores
