@@ -276,6 +276,8 @@ func TestOutboxRefused(t *testing.T) {
 	}{
 		"unknown remote": {wire.OutboxChange{Remote: "https://nowhere/"}, `no remote is called "https://nowhere/"; there are: ` + f.URL},
 		"unknown build":  {wire.OutboxChange{What: "x"}, `no build in the outbox begins with "x"`},
+		"of one remote":  {wire.OutboxChange{What: "x", Remote: "upload-hooks"}, `no remote is called "upload-hooks"`},
+		"not that build": {wire.OutboxChange{What: "x", Remote: f.URL + "/upload"}, "no build that " + f.URL + `/upload lacks begins with "x"`},
 		"drops unknown":  {wire.OutboxChange{Action: wire.OutboxDrop, What: "-"}, `no build in the outbox begins with "-"`},
 	} {
 		t.Run(name, func(t *testing.T) {
