@@ -186,10 +186,8 @@ func valueOf(value string, lacking bool) string {
 	switch {
 	case lacking:
 		return "-"
-	case value == "":
-		return ""
 	}
-	return quoted(value)
+	return harmless(value)
 }
 
 // took is how long a build ran.

@@ -7,8 +7,8 @@ import (
 )
 
 // compareSwitches tells how two opam switch exports differ: in the installed packages;
-// in what defines those of which both have the same version, as "PACKAGE: FIELD"; and
-// in the sources that a unikernel takes along, as "PACKAGE: DIRECTORY".
+// in what defines those of which both have the same version, as "PACKAGE:FIELD"; and
+// in the sources that a unikernel takes along, as "PACKAGE:DIRECTORY".
 func compareSwitches(a, b string) []difference[string] {
 	left, right := parseSwitch(a), parseSwitch(b)
 	all, _ := differences(left.versions, right.versions)
@@ -23,7 +23,7 @@ func compareSwitches(a, b string) []difference[string] {
 			found = append(found, fields...)
 		}
 		for _, d := range found {
-			d.name = name + ": " + d.name
+			d.name = name + ":" + d.name
 			all = append(all, d)
 		}
 	}
