@@ -53,16 +53,18 @@ func holds(t *testing.T, s *remote.Store, text string) {
 	if there, err := s.Has(t.Context(), c); !there || err != nil {
 		t.Errorf("has %v: %v, %v", c, there, err)
 	}
-	in, err := s.Open(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := io.ReadAll(in)
-	if string(got) != text || err != nil {
-		t.Errorf("%d octets, %v, want %d", len(got), err, len(text))
-	}
-	if err := in.Close(); err != nil {
-		t.Error(err)
+	for _, offset := range []int64{0, c.Size / 2, c.Size} {
+		in, err := s.Open(t.Context(), c, offset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(in)
+		if string(got) != text[offset:] || err != nil {
+			t.Errorf("%d octets, %v, want %d from %d on", len(got), err, len(text), offset)
+		}
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -76,7 +78,7 @@ func TestReal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			real := start(t)
 			s := open(t, real.URL, options(t, real))
-			if in, err := s.Open(t.Context(), job.ContentOf([]byte("nothing"))); !errors.Is(err, fs.ErrNotExist) {
+			if in, err := s.Open(t.Context(), job.ContentOf([]byte("nothing")), 0); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("opening what is not there: %v, %v", in, err)
 			}
 			texts := []string{"", "small", strings.Repeat("large ", 1<<20)}

@@ -109,7 +109,7 @@ func TestStores(t *testing.T) {
 	if _, err := stores.Has(t.Context(), "http://a", job.ContentOf(nil)); err == nil {
 		t.Error("another store is asked")
 	}
-	if _, err := stores.Open(t.Context(), "http://a", job.ContentOf(nil)); err == nil {
+	if _, err := stores.Open(t.Context(), "http://a", job.ContentOf(nil), 0); err == nil {
 		t.Error("another store is read")
 	}
 	if _, err := remote.NewStores([]string{"http://a", "http://A:80/"}, remote.Options{}); err == nil {
@@ -174,36 +174,51 @@ func TestRead(t *testing.T) {
 		answer func(w http.ResponseWriter)
 		opens  bool
 		told   string
+		offset int64
 	}{
-		"unauthorized": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusUnauthorized) }, false, "401"},
-		"a part":       {func(w http.ResponseWriter) { w.WriteHeader(http.StatusPartialContent) }, false, "206"},
-		"too long":     {func(w http.ResponseWriter) { io.WriteString(w, text+text) }, false, "expected 9"},
+		"unauthorized": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusUnauthorized) }, false, "401", 0},
+		"a part":       {func(w http.ResponseWriter) { w.WriteHeader(http.StatusPartialContent) }, false, "206", 0},
+		"too long":     {func(w http.ResponseWriter) { io.WriteString(w, text+text) }, false, "expected 9", 0},
 		"too short, and says so": {func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "9")
 			io.WriteString(w, text[:3])
-		}, true, "unexpected EOF"},
+		}, true, "unexpected EOF", 0},
 		"too short, in chunks": {func(w http.ResponseWriter) {
 			io.WriteString(w, text[:3])
 			w.(http.Flusher).Flush()
-		}, true, "unexpected EOF"},
+		}, true, "unexpected EOF", 0},
 		"stuck": {func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "9")
 			io.WriteString(w, text[:3])
 			w.(http.Flusher).Flush()
 			time.Sleep(time.Second)
-		}, true, "no octet moved"},
-		"stuck at once": {func(http.ResponseWriter) { time.Sleep(time.Second) }, false, "no octet moved"},
+		}, true, "no octet moved", 0},
+		"stuck at once": {func(http.ResponseWriter) { time.Sleep(time.Second) }, false, "no octet moved", 0},
 		"longer, in chunks": {func(w http.ResponseWriter) { // what is too much is not read
 			w.(http.Flusher).Flush()
 			io.WriteString(w, text+text)
-		}, true, ""},
+		}, true, "", 0},
+		"the rest":                   {part("bytes 4-8/9", text[4:]), true, "", 4},
+		"another part":               {part("bytes 0-4/9", text[:5]), false, `range "bytes 0-4/9"`, 4},
+		"a part of something longer": {part("bytes 4-8/10", text[4:]), false, "expected 9", 4},
+		"the rest, too short":        {part("bytes 4-8/9", text[5:]), false, "expected 5", 4},
+		"shorter than the offset": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Range", "bytes */3")
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+		}, false, "expected 9", 4},
+		"no parts": {func(w http.ResponseWriter) { io.WriteString(w, text) }, true, "", 4},
+		"no parts, and it breaks": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "9")
+			io.WriteString(w, text[:3])
+		}, false, "unexpected EOF", 4},
+		"nothing of it": {func(w http.ResponseWriter) { io.WriteString(w, text) }, true, "", 9},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { test.answer(w) }))
 			t.Cleanup(server.Close)
 			s := open(t, server.URL, remote.Options{Stall: 100 * time.Millisecond})
-			in, err := s.Open(t.Context(), job.ContentOf([]byte(text)))
+			in, err := s.Open(t.Context(), job.ContentOf([]byte(text)), test.offset)
 			if opens := err == nil; opens != test.opens {
 				t.Fatalf("opening: %v", err)
 			}
@@ -211,7 +226,7 @@ func TestRead(t *testing.T) {
 				var got []byte
 				got, err = io.ReadAll(in)
 				in.Close()
-				if !strings.HasPrefix(text, string(got)) {
+				if rest := text[test.offset:]; !strings.HasPrefix(rest, string(got)) || err == nil && len(got) != len(rest) {
 					t.Errorf("read %q", got)
 				}
 			}
@@ -219,6 +234,15 @@ func TestRead(t *testing.T) {
 				t.Errorf("%v, want %q", err, test.told)
 			}
 		})
+	}
+}
+
+// part answers with a part of a content.
+func part(which, text string) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) {
+		w.Header().Set("Content-Range", which)
+		w.WriteHeader(http.StatusPartialContent)
+		io.WriteString(w, text)
 	}
 }
 
@@ -234,7 +258,7 @@ func TestCancelled(t *testing.T) {
 	if _, err := s.Put(ctx, c, false, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }); !errors.Is(err, enough) {
 		t.Errorf("put: %v", err)
 	}
-	if _, err := s.Open(ctx, c); !errors.Is(err, enough) {
+	if _, err := s.Open(ctx, c, 0); !errors.Is(err, enough) {
 		t.Errorf("open: %v", err)
 	}
 	if _, err := s.Has(ctx, c); !errors.Is(err, enough) {

@@ -62,12 +62,12 @@ func (all Stores) Has(ctx context.Context, prefix string, c job.Content) (bool, 
 }
 
 // Open is [Store.Open] of the one with that prefix.
-func (all Stores) Open(ctx context.Context, prefix string, c job.Content) (io.ReadCloser, error) {
+func (all Stores) Open(ctx context.Context, prefix string, c job.Content, offset int64) (io.ReadCloser, error) {
 	s := all.find(prefix)
 	if s == nil {
 		return nil, unknown(prefix)
 	}
-	return s.Open(ctx, c)
+	return s.Open(ctx, c, offset)
 }
 
 // Close closes the connections that are not in use.

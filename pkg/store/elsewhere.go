@@ -20,9 +20,10 @@ type Elsewhere interface {
 	Follows(location string) bool
 	// Has asks whether c lies there, by its length.
 	Has(ctx context.Context, location string, c job.Content) (bool, error)
-	// Open opens c; the error is an fs.ErrNotExist when it does not lie there. The
-	// reader gives as many octets as c has, or fails; the hash is checked here.
-	Open(ctx context.Context, location string, c job.Content) (io.ReadCloser, error)
+	// Open opens c from an offset on; the error is an fs.ErrNotExist when it does not lie
+	// there. The reader gives all octets that c has from there on, or fails; the hash is
+	// checked here.
+	Open(ctx context.Context, location string, c job.Content, offset int64) (io.ReadCloser, error)
 }
 
 // Follow makes the Store follow artifacts to other stores; without it none is. It
@@ -39,33 +40,19 @@ func (s *Store) open(ctx context.Context, a job.Artifact) (io.ReadCloser, error)
 	if a.Location == "" {
 		return s.OpenChecked(a.Content)
 	}
-	in, err := s.openLocation(ctx, a)
+	in, err := s.openLocation(ctx, a, 0)
 	if err != nil {
 		return nil, err
 	}
 	return checkedAgainst(a.Content, in), nil
 }
 
-func (s *Store) openLocation(ctx context.Context, a job.Artifact) (io.ReadCloser, error) {
+func (s *Store) openLocation(ctx context.Context, a job.Artifact, offset int64) (io.ReadCloser, error) {
 	if !s.follows(a.Location) {
 		return nil, fmt.Errorf("opening artifact %q: %w", a.Path, notFollowed(a.Location))
 	}
-	in, err := s.elsewhere.Open(ctx, a.Location, a.Content)
+	in, err := s.elsewhere.Open(ctx, a.Location, a.Content, offset)
 	if err != nil {
-		return nil, fmt.Errorf("opening artifact %q: %w", a.Path, err)
-	}
-	return in, nil
-}
-
-// openElsewhere opens an artifact from an offset on; what comes before is read and
-// forgotten.
-func (s *Store) openElsewhere(a job.Artifact, offset int64) (io.ReadCloser, error) {
-	in, err := s.openLocation(context.Background(), a)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.CopyN(io.Discard, in, offset); err != nil {
-		in.Close()
 		return nil, fmt.Errorf("opening artifact %q: %w", a.Path, err)
 	}
 	return in, nil

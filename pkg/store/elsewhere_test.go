@@ -28,12 +28,12 @@ func (a another) Has(_ context.Context, _ string, c job.Content) (bool, error) {
 	return ok && int64(len(text)) == c.Size, nil
 }
 
-func (a another) Open(_ context.Context, _ string, c job.Content) (io.ReadCloser, error) {
+func (a another) Open(_ context.Context, _ string, c job.Content, offset int64) (io.ReadCloser, error) {
 	text, ok := a[c]
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	return io.NopCloser(strings.NewReader(text)), nil
+	return io.NopCloser(strings.NewReader(text[offset:])), nil
 }
 
 // TestElsewhere: what lies in a store that is followed is not wanted, and is read
