@@ -62,8 +62,8 @@ func drain(resp *http.Response) {
 // closes it. When the store has it not, the error is an fs.ErrNotExist. The reader gives
 // as many octets as c has from there on, else an error; whether they are those of c is
 // for the caller to check. It ends when ctx does, or when it gets nothing for
-// Options.Stall. Of a store that gives no parts, what comes before is read and forgotten; at the end
-// it is not asked.
+// Options.Stall. A store that gives no parts is read from the beginning; at its end c is
+// not asked for.
 func (s *Store) Open(ctx context.Context, c job.Content, offset int64) (io.ReadCloser, error) {
 	if offset > 0 && offset == c.Size {
 		return http.NoBody, nil
