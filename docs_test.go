@@ -59,6 +59,40 @@ func anyContains(t *testing.T, files []string, what string) bool {
 	return false
 }
 
+// TestTables: no table of flags, fields or packages has one twice, as a careless merge
+// leaves it.
+func TestTables(t *testing.T) {
+	var files []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/manual/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	if len(files) < 8 {
+		t.Errorf("only %q were found", files)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for line := range strings.Lines(string(text)) {
+			if !strings.HasPrefix(line, "|") {
+				clear(seen)
+				continue
+			}
+			row, _, _ := strings.Cut(line[1:], "|")
+			if seen[row] && strings.HasPrefix(row, " `") {
+				t.Errorf("%s: a table has two rows of%s", file, row)
+			}
+			seen[row] = true
+		}
+	}
+}
+
 // TestTour runs the tour of README.md, line by line, but for the worker that
 // connects to another machine.
 func TestTour(t *testing.T) {

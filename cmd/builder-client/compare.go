@@ -27,8 +27,8 @@ func compare(o *options) *cobra.Command {
 		Short: "Tell how two builds differ",
 		Long: `Compare shows which artifacts of two builds differ, whether they had the same
 script and platform, how long they took, and how their inputs differ, if they left
-them as builder-web knows them: opam-switch (the installed packages),
-build-environment and system-packages. A job stands for its latest build that
+them as builder-web knows them: opam-switch (the installed packages and what defines
+them), build-environment and system-packages. A job stands for its latest build that
 succeeded.
 
 The exit status is 0 when the artifacts are equal, 1 when they are not, 2 after an
@@ -38,7 +38,7 @@ error.`,
 		Args:              arguments("JOB or UUID", "another JOB or UUID"),
 		ValidArgsFunction: completeJob(o),
 		RunE: o.run(func(cmd *cobra.Command, c *client.Client, args []string) error {
-			equal, err := comparing(cmd, c, args, platform, asJSON)
+			equal, err := compareNamed(cmd, c, args, platform, asJSON)
 			switch {
 			case err != nil:
 				return program.Status(err, errorStatus)
@@ -53,7 +53,7 @@ error.`,
 	return cmd
 }
 
-func comparing(cmd *cobra.Command, c *client.Client, args []string, platform string, asJSON bool) (equal bool, err error) {
+func compareNamed(cmd *cobra.Command, c *client.Client, args []string, platform string, asJSON bool) (equal bool, err error) {
 	var builds [2]job.Build
 	for i, what := range args {
 		if builds[i], err = describe(cmd, c, what, platform); err != nil {
@@ -106,7 +106,7 @@ func compareBuilds(ctx context.Context, c *client.Client, a, b job.Build) (compa
 			if err != nil {
 				return r, err
 			}
-			one.lines, _ = differences(input.parse(before), input.parse(after))
+			one.lines = input.compare(before, after)
 		}
 		r.inputs = append(r.inputs, one)
 	}
@@ -186,10 +186,8 @@ func valueOf(value string, lacking bool) string {
 	switch {
 	case lacking:
 		return "-"
-	case value == "":
-		return ""
 	}
-	return quoted(value)
+	return harmless(value)
 }
 
 // took is how long a build ran.

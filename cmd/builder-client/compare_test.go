@@ -19,18 +19,10 @@ func TestParseInputs(t *testing.T) {
 		text  string
 		want  facts
 	}{
-		"switch": {
-			cli.ParseSwitch,
-			"opam-version: \"2.0\"\nroots: [\"x.1\"]\ninstalled: [\n  \"base-threads.base\"\n  \"ocaml.4.14.0\" \"odd\"\n]\npackage \"x\" {\n  installed: [\"y.2\"]\n}\n",
-			facts{"base-threads": "base", "ocaml": "4.14.0", "odd": ""},
-		},
-		"switch on one line":   {cli.ParseSwitch, `installed: ["a.1" "b.2~x"]`, facts{"a": "1", "b": "2~x"}},
-		"nothing is installed": {cli.ParseSwitch, "installed: []\n", facts{}},
-		"no switch":            {cli.ParseSwitch, "installed: [\"a.1\"", facts{}},
-		"environment":          {cli.ParseEnvironment, "A=1\n\nB=x=y\nC\n", facts{"A": "1", "B": "x=y", "C": ""}},
-		"Debian":               {cli.ParsePackages, "libc6=2.36-9+deb12u4\nlib-x=1\n", facts{"libc6": "2.36-9+deb12u4", "lib-x": "1"}},
-		"FreeBSD":              {cli.ParsePackages, "gmake-4.3_2\ngit-lite-2.1\nplain", facts{"gmake": "4.3_2", "git": "lite-2.1", "plain": ""}},
-		"empty":                {cli.ParsePackages, "", facts{}},
+		"environment": {cli.ParseEnvironment, "A=1\n\nB=x=y\nC\n", facts{"A": "1", "B": "x=y", "C": ""}},
+		"Debian":      {cli.ParsePackages, "libc6=2.36-9+deb12u4\nlib-x=1\n", facts{"libc6": "2.36-9+deb12u4", "lib-x": "1"}},
+		"FreeBSD":     {cli.ParsePackages, "gmake-4.3_2\ngit-lite-2.1\nplain", facts{"gmake": "4.3_2", "git": "lite-2.1", "plain": ""}},
+		"empty":       {cli.ParsePackages, "", facts{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, tt.parse(tt.text)); diff != "" {
@@ -106,15 +98,5 @@ func TestChosen(t *testing.T) {
 				t.Errorf("%q, %v, want %q", text, err, want)
 			}
 		})
-	}
-}
-
-func TestOctets(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0 B", 999: "999 B", 1000: "1.0 KiB", 1 << 20: "1.0 MiB", 1023 << 20: "1.0 GiB", 3 << 30: "3.0 GiB", 5 << 50: "5120.0 TiB",
-	} {
-		if got := cli.Octets(n); got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
-		}
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -46,8 +45,12 @@ func differences[T comparable](a, b map[string]T) (different []difference[T], al
 			different = append(different, difference[T]{name, added, none, value})
 		}
 	}
-	slices.SortStableFunc(different, func(x, y difference[T]) int { return strings.Compare(x.name, y.name) })
+	sortDifferences(different)
 	return different, alike
+}
+
+func sortDifferences[T any](list []difference[T]) {
+	slices.SortStableFunc(list, func(x, y difference[T]) int { return strings.Compare(x.name, y.name) })
 }
 
 // contents are a build's artifacts by their paths.
@@ -61,32 +64,20 @@ func contents(b job.Build) map[string]job.Content {
 
 // The artifacts that are compared by what is in them, as builder-web does.
 var inputs = []struct {
-	path  string
-	parse func(text string) map[string]string
+	path    string
+	compare func(a, b string) []difference[string]
 }{
-	{job.OpamSwitch, parseSwitch},
-	{job.BuildEnvironment, parseEnvironment},
-	{job.SystemPackages, parsePackages},
+	{job.OpamSwitch, compareSwitches},
+	{job.BuildEnvironment, comparing(parseEnvironment)},
+	{job.SystemPackages, comparing(parsePackages)},
 }
 
-// installed is the field of an opam switch export that lists all packages.
-var installed = regexp.MustCompile(`(?m)^installed:\s*\[([^\]]*)\]`)
-
-// parseSwitch reads the packages that an opam switch export says are installed,
-// with their versions.
-func parseSwitch(text string) map[string]string {
-	packages := map[string]string{}
-	list := installed.FindStringSubmatch(text)
-	if list == nil {
-		return packages
+// comparing compares texts by the names in them and what these have.
+func comparing(parse func(text string) map[string]string) func(a, b string) []difference[string] {
+	return func(a, b string) []difference[string] {
+		different, _ := differences(parse(a), parse(b))
+		return different
 	}
-	for i, part := range strings.Split(list[1], `"`) {
-		if i%2 == 1 { // between quotes
-			name, version, _ := strings.Cut(part, ".")
-			packages[name] = version
-		}
-	}
-	return packages
 }
 
 // parseEnvironment reads lines of NAME=VALUE.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"builder/pkg/client"
 	"builder/pkg/job"
 )
@@ -25,9 +27,7 @@ var (
 
 	FoundJSON = foundJSON
 	Chosen    = chosen
-	Octets    = octets
 
-	ParseSwitch      = parseSwitch
 	ParseEnvironment = parseEnvironment
 	ParsePackages    = parsePackages
 )
@@ -62,3 +62,12 @@ func LettersOf(outputs []job.Output) []string {
 
 // ListedJSON is a build in a list.
 func ListedJSON(b job.Build, o job.Output) any { return listedJSON(listed{Build: b, output: o}) }
+
+// CompareSwitches tells of each difference its name, and both values.
+func CompareSwitches(a, b string) []string {
+	var told []string
+	for _, d := range compareSwitches(a, b) {
+		told = append(told, fmt.Sprintf("%s %s: %q %q", d.change, d.name, d.a, d.b))
+	}
+	return told
+}

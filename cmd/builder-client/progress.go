@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"builder/pkg/job"
+
 	"golang.org/x/term"
 )
 
@@ -89,10 +91,10 @@ func (p *progress) line() string {
 	if p.total > 0 {
 		percent = min(100, int64(float64(p.have)/float64(p.total)*100))
 	}
-	text := fmt.Sprintf("%3d %%  %s of %s", percent, octets(p.have), octets(p.total))
+	text := fmt.Sprintf("%3d %%  %s of %s", percent, job.AboutSize(p.have), job.AboutSize(p.total))
 	if p.rate > 0 {
 		left := time.Duration(float64(max(0, p.total-p.have)) / p.rate * float64(time.Second))
-		text += fmt.Sprintf("  %s/s  %s left", octets(int64(p.rate)), span(max(left, time.Second).Round(time.Second)))
+		text += fmt.Sprintf("  %s/s  %s left", job.AboutSize(int64(p.rate)), span(max(left, time.Second).Round(time.Second)))
 	}
 	return text + "  " + p.name
 }
@@ -119,20 +121,6 @@ func (p *progress) clear() {
 		p.shown = false
 		fmt.Fprint(p.out, "\r\x1b[K") //nolint:errcheck // nobody looks at that terminal any more
 	}
-}
-
-// octets is a size for people, in about three digits.
-func octets(n int64) string {
-	size, unit := float64(n), 0
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	for size >= 1000 && unit < len(units)-1 {
-		size /= 1024
-		unit++
-	}
-	if unit == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", size, units[unit])
 }
 
 // cutTo cuts a text to a number of columns, one for each rune.

@@ -37,6 +37,11 @@ func (k *keepFlags) parse() error {
 			return fmt.Errorf("--%s %d: the number must not be negative", name, n)
 		}
 	}
+	for name, days := range map[string]int64{"keep-days": k.retention.Days, "keep-uploaded-days": k.uploadedDays} {
+		if err := (job.Retention{Days: days}).Check(); err != nil {
+			return fmt.Errorf("--%s: %w", name, err)
+		}
+	}
 	var err error
 	if k.bytesText != "0" {
 		if k.retention.Bytes, err = job.ParseSize(k.bytesText); err != nil {
@@ -52,5 +57,5 @@ func (k *keepFlags) parse() error {
 			return fmt.Errorf("--reserve: %w", err)
 		}
 	}
-	return job.Retention{Days: max(k.retention.Days, k.uploadedDays)}.Check()
+	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/login"
 	"builder/pkg/program"
 	"builder/pkg/remote"
 	"builder/pkg/server"
@@ -121,23 +122,20 @@ func (o options) check() error {
 // storeFlags add those by which artifacts are found that lie elsewhere.
 func (o *options) storeFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.stores, "store", nil, "let workers put artifacts into the HTTP store at this `URL`, and read them there; repeatable")
-	f.StringVar(&o.storeAuthFile, "store-auth-file", "", "`file` with USER:PASSWORD for the stores, or lines URL USER:PASSWORD (environment "+remote.Environment+")")
-	f.StringVar(&o.storeCA, "store-ca", "", "`file` with the certificates (PEM) that the stores' are checked with (default: the system's)")
+	f.StringVar(&o.storeAuthFile, "store-auth-file", "", "`file` of lines \"URL USER:PASSWORD\", or USER:PASSWORD for all, that not everybody may read\n(or environment "+remote.Environment+")")
+	f.StringVar(&o.storeCA, "store-ca", "", "`file` of certificates (PEM) to be believed beside the system's")
 }
 
 // openStores makes the stores that are named.
 func (o options) openStores() (remote.Stores, error) {
-	if len(o.stores) == 0 {
-		if o.storeAuthFile != "" || o.storeCA != "" {
-			return nil, errors.New("--store-auth-file and --store-ca need --store")
-		}
-		return nil, nil
+	if len(o.stores) == 0 && (o.storeAuthFile != "" || o.storeCA != "") {
+		return nil, errors.New("--store-auth-file and --store-ca need --store")
 	}
-	credentials, err := remote.ReadCredentials(o.storeAuthFile, os.Getenv(remote.Environment))
-	if err != nil {
+	logins, err := login.Load(o.storeAuthFile, remote.Environment)
+	if err != nil || len(o.stores) == 0 {
 		return nil, err
 	}
-	return remote.NewStores(o.stores, remote.Options{Credentials: credentials, CAFile: o.storeCA})
+	return remote.NewStores(o.stores, remote.Options{Logins: logins, CAFile: o.storeCA})
 }
 
 func noArguments(_ *cobra.Command, args []string) error {
@@ -166,7 +164,7 @@ func serve(ctx context.Context, o options) (err error) {
 	}
 	config := o.config(log)
 	if config.Uploads, err = o.upload.frontends(log); err != nil {
-		return err
+		return program.Usage(err)
 	}
 	if config.Stores, err = o.openStores(); err != nil {
 		return program.Usage(err)

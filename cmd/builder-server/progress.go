@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"builder/pkg/job"
 	"builder/pkg/store"
 )
 
@@ -56,22 +57,10 @@ func (l *progressLine) above(print func()) {
 // text tells what was read, of how much, and how fast.
 func (l *progressLine) text(after time.Duration) string {
 	done, total := l.progress.Done.Load(), l.progress.Total.Load()
-	text := octets(done)
+	text := job.AboutSize(done)
 	if total > 0 {
 		// A little more may be read than there was at first.
-		text += fmt.Sprintf(" of %s, %d %%", octets(total), min(100, int(100*float64(done)/float64(total))))
+		text += fmt.Sprintf(" of %s, %d %%", job.AboutSize(total), min(100, int(100*float64(done)/float64(total))))
 	}
-	return text + fmt.Sprintf(", %s/s", octets(int64(float64(done)/max(after.Seconds(), 0.001))))
-}
-
-// octets is a number of them for people, in units of 1024.
-func octets(n int64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n)/1024, 0
-	for value >= 1024 && unit < 4 {
-		value, unit = value/1024, unit+1
-	}
-	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[unit])
+	return text + fmt.Sprintf(", %s/s", job.AboutSize(int64(float64(done)/max(after.Seconds(), 0.001))))
 }

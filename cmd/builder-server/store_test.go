@@ -90,6 +90,13 @@ func TestStore(t *testing.T) {
 	}
 	kill()
 	s.stop(t)
+	const all = "1 builds, 1 contents, "
+	if out, errs, status := runVerify(t, "--dir", data, "--store", real.URL, "--store-auth-file", auth, "--store-ca", real.CAFile); status != 0 || errs != "" || !strings.HasPrefix(out, all) {
+		t.Errorf("verifying: status %d, %q, %q", status, out, errs)
+	}
+	if out, errs, status := runVerify(t, "--dir", data); status != 2 || !strings.Contains(errs, real.URL) || !strings.HasPrefix(out, all) {
+		t.Errorf("verifying without the store: status %d, %q, %q", status, out, errs)
+	}
 	for _, text := range []string{s.log.String(), log.String(), everything(t, data), everything(t, spool)} {
 		if strings.Contains(text, remotetest.Password) {
 			t.Error("the password is told")

@@ -338,17 +338,17 @@ func TestUploadFlags(t *testing.T) {
 		args      []string
 		status    int
 	}{
-		"bad URL":              {"", "--upload (2 of 2): the upload URL is not valid", []string{"--upload", url, "--upload", "http://ann:hunter2/2@host"}, 1},
-		"twice":                {"", "two upload URLs are " + url, []string{"--upload", url, "--upload", "http://ann:hunter2@127.0.0.1:1/upload"}, 1},
-		"open file":            {"", "chmod 600", []string{"--upload", url, "--upload-auth-file", write("open", url+" ann:hunter2", 0o644)}, 1},
-		"no file":              {"", "no such file", []string{"--upload", url, "--upload-auth-file", dir + "/missing"}, 1},
-		"bad line":             {"", "line 1", []string{"--upload", url, "--upload-auth-file", write("bad", "ann:hunter2", 0o600)}, 1},
-		"environment of two":   {"ann:hunter2", "for one --upload", []string{"--upload", url, "--upload", url + "2"}, 1},
-		"environment and file": {"ann:hunter2", "without --upload-auth-file", []string{"--upload", url, "--upload-auth-file", auth}, 1},
-		"bad environment":      {"hunter2", "BUILDER_UPLOAD_AUTH: there is no USER:PASSWORD", []string{"--upload", url}, 1},
-		"no certificates":      {"", "none in PEM", []string{"--upload", url, "--upload-ca", auth}, 1},
-		"stall":                {"", "--upload-stall -1s", []string{"--upload", url, "--upload-stall", "-1s"}, 2},
-		"hook timeout":         {"", "--hook-timeout 0s", []string{"--hook-timeout", "0s"}, 2},
+		"bad URL":         {"", "--upload (2 of 2): the upload URL is not valid", []string{"--upload", url, "--upload", "http://ann:hunter2/2@host"}, 2},
+		"bad port":        {"", "--upload (1 of 1): the upload URL is not valid: a port is", []string{"--upload", "http://ann:hunter2@host:99999/"}, 2},
+		"twice":           {"", "two upload URLs are " + url, []string{"--upload", url, "--upload", "http://ann:hunter2@127.0.0.1:1/upload"}, 1},
+		"open file":       {"", "chmod 600", []string{"--upload", url, "--upload-auth-file", write("open", url+" ann:hunter2", 0o644)}, 2},
+		"open store file": {"", "chmod 600", []string{"--store", url, "--store-auth-file", write("openstore", "ann:hunter2", 0o644)}, 2},
+		"no file":         {"", "no such file", []string{"--upload", url, "--upload-auth-file", dir + "/missing"}, 2},
+		"bad line":        {"", "line 1", []string{"--upload", url, "--upload-auth-file", write("bad", "hunter2", 0o600)}, 2},
+		"bad environment": {"hunter2", "BUILDER_UPLOAD_AUTH: line 1: there is no USER:PASSWORD", []string{"--upload", url}, 2},
+		"no certificates": {"", "none in PEM", []string{"--upload", url, "--upload-ca", auth}, 2},
+		"stall":           {"", "--upload-stall -1s", []string{"--upload", url, "--upload-stall", "-1s"}, 2},
+		"hook timeout":    {"", "--hook-timeout 0s", []string{"--hook-timeout", "0s"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := append([]string{"--dir", t.TempDir(), "--config-dir", t.TempDir(), "--port", "0"}, test.args...)
@@ -381,6 +381,7 @@ func TestUploadAuth(t *testing.T) {
 				args = append(args, "--upload-auth-file", file)
 			} else {
 				t.Setenv("BUILDER_UPLOAD_AUTH", "ann:hunter2")
+				t.Setenv("BUILDER_STORE_AUTH", "ann:hunter2")
 			}
 			s := start(t, args...)
 			c := client.New(s.address, client.Options{})
@@ -405,7 +406,7 @@ func TestUploadAuth(t *testing.T) {
 			if text := s.log.String() + string(console); strings.Contains(text, "hunter2") {
 				t.Errorf("the password is shown: %s", text)
 			}
-			if warned := strings.Contains(s.log.String(), "https://elsewhere/"); warned != (name == "file") {
+			if warned := strings.Contains(s.log.String(), `"https://elsewhere"`); warned != (name == "file") {
 				t.Errorf("a password that is not used is warned of: %v", warned)
 			}
 		})

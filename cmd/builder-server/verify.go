@@ -57,7 +57,11 @@ not everything could be checked.`,
 			if interrupted {
 				err = errors.New("interrupted: not everything was checked")
 			}
-			if err == nil || interrupted {
+			var unread *store.UnreadError
+			if errors.As(err, &unread) {
+				err = fmt.Errorf("not everything was checked: %w", unread)
+			}
+			if err == nil || interrupted || unread != nil {
 				err = errors.Join(err, out.end(verified, err == nil))
 			}
 			switch {

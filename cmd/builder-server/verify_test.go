@@ -203,9 +203,9 @@ func TestProgressText(t *testing.T) {
 	}{
 		"nothing":    {0, 0, 0, "0 B, 0 B/s"},
 		"not known":  {5 << 10, 0, time.Second, "5.0 KiB, 5.0 KiB/s"},
-		"half":       {1 << 30, 2 << 30, 4 * time.Second, "1.0 GiB of 2.0 GiB, 50 %, 256.0 MiB/s"},
+		"half":       {1 << 30, 2 << 30, 4 * time.Second, "1.0 GiB of 2.0 GiB, 50 %, 256 MiB/s"},
 		"a bit more": {101, 100, time.Second, "101 B of 100 B, 100 %, 101 B/s"},
-		"very much":  {3 << 60, 3 << 60, time.Hour, "3072.0 PiB of 3072.0 PiB, 100 %, 873.8 TiB/s"},
+		"very much":  {3 << 60, 3 << 60, time.Hour, "3.0 EiB of 3.0 EiB, 100 %, 874 TiB/s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := program.ProgressText(test.done, test.total, test.after); got != test.want {

@@ -85,8 +85,8 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 	f.StringArrayVar(&o.env, "env", nil, "pass on this environment `variable` to builds: NAME, or NAME=VALUE; repeatable")
 	f.IntVar(&o.protocol, "protocol", 0, fmt.Sprintf("force a protocol `version`: %d or %d (default: find out)", wire.OwnVersion, wire.WorkerVersion))
 	f.StringVar(&o.store, "store", "", "put artifacts into the HTTP store at this `URL`, if the server takes it;\nwhat it does not take goes to the server")
-	f.StringVar(&o.storeAuthFile, "store-auth-file", "", "`file` with USER:PASSWORD for the store (environment "+remote.Environment+")")
-	f.StringVar(&o.storeCA, "store-ca", "", "`file` with the certificates (PEM) that the store's is checked with (default: the system's)")
+	f.StringVar(&o.storeAuthFile, "store-auth-file", "", "`file` of lines \"URL USER:PASSWORD\", or USER:PASSWORD, that not everybody may read\n(or environment "+remote.Environment+")")
+	f.StringVar(&o.storeCA, "store-ca", "", "`file` of certificates (PEM) to be believed beside the system's")
 	f.StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
 	cmd.AddCommand(checkCommand(&o, all), sweepCommand(&o, all))
 	cmd.CompletionOptions.DisableDefaultCmd = true

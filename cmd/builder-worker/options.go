@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"builder/pkg/login"
 	"builder/pkg/program"
 	"builder/pkg/remote"
 	"builder/pkg/wire"
@@ -66,14 +67,11 @@ func (o options) check() error {
 
 // openStore makes the store that is named, nil if none is.
 func (o options) openStore() (*remote.Store, error) {
-	if o.store == "" {
-		return nil, nil
-	}
-	credentials, err := remote.ReadCredentials(o.storeAuthFile, os.Getenv(remote.Environment))
-	if err != nil {
+	logins, err := login.Load(o.storeAuthFile, remote.Environment)
+	if err != nil || o.store == "" {
 		return nil, err
 	}
-	return remote.New(o.store, remote.Options{Credentials: credentials, CAFile: o.storeCA})
+	return remote.New(o.store, remote.Options{Logins: logins, CAFile: o.storeCA})
 }
 
 // maxSlots is the largest number of builds at once.

@@ -251,7 +251,7 @@ func (f *fetching) take(ctx context.Context, m wire.Message) error {
 	}
 	switch m := m.(type) {
 	case wire.Missing:
-		f.fatal = f.end(cmp.Or(f.refused, fmt.Errorf("the server does not have it: %s", m.Reason)))
+		f.fatal = f.end(cmp.Or(f.refused, fmt.Errorf("the server can not give it: %s", m.Reason)))
 	case *wire.IncomingContent:
 		if err := f.receive(ctx, m); err != nil {
 			return err

@@ -316,7 +316,7 @@ func TestFetchHostile(t *testing.T) {
 		"too few":       {other(wire.Content{Content: a, Data: data("012345678")}), "of artifact \"a\"", []string{"a: the transfer ended"}},
 		"too many":      {other(wire.Content{Content: a, Data: data("0123456789a")}), "of artifact \"a\"", []string{"a: the transfer ended"}},
 		"endless":       {other(wire.Content{Content: a, Data: endless}), "of artifact \"a\"", []string{"a: the transfer ended"}},
-		"missing":       {func(m wire.Fetch) []wire.Message { return g[1:].answer(m) }, "", []string{"a: the server does not have it: lost", "b"}},
+		"missing":       {func(m wire.Fetch) []wire.Message { return g[1:].answer(m) }, "", []string{"a: the server can not give it: lost", "b"}},
 		"left out":      {func(m wire.Fetch) []wire.Message { return append(g.answer(m)[:1], wire.Success{}) }, "left out 1 artifact", []string{"a"}},
 		"one more": {func(m wire.Fetch) []wire.Message {
 			return append(g.answer(m)[:2], wire.Missing{Reason: "why not"}, wire.Success{})

@@ -3,7 +3,6 @@ package hooks
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"builder/pkg/job"
@@ -40,33 +39,31 @@ type Artifact struct {
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
 	Mode   string `json:"mode"` // octal, as 0755
-	// File has the contents, not to be changed; empty when the server does not have
-	// them.
+	// File has the contents, not to be changed; empty when they are not here.
 	File string `json:"file"`
+	// Store is the URL of the HTTP store in which the contents lie; empty when they lie
+	// with the server.
+	Store string `json:"store"`
 }
 
 var kinds = map[job.Kind]string{
 	job.Exited: "exited", job.Signalled: "signalled", job.Stopped: "stopped", job.Failed: "failed",
 }
 
-// FactsOf are the facts of a build; file gives the file of a content, or "".
-func FactsOf(b job.Build, file func(job.Content) string) Facts {
+// FactsOf are the facts of a build; file gives the file of an artifact, or "".
+func FactsOf(b job.Build, file func(job.Artifact) string) Facts {
 	facts := Facts{
 		Job: b.Job, UUID: b.UUID, Platform: b.Platform, Worker: b.Worker,
 		Started: b.Started.UTC(), Finished: b.Finished.UTC(), Success: b.Result.Success(),
 		Result: Result{kinds[b.Result.Kind], b.Result.Code, string(b.Result.Cause), b.Result.String()},
 		Files:  make([]Artifact, len(b.Artifacts)),
 	}
-	binaries := 0
+	binary := job.OutputOf(b.Artifacts).Path
 	for i, a := range b.Artifacts {
-		facts.Files[i] = Artifact{a.Path, a.Size, a.String(), fmt.Sprintf("%04o", a.Mode.Perm()), file(a.Content)}
-		if strings.HasPrefix(a.Path, "bin/") {
-			binaries++
+		facts.Files[i] = Artifact{a.Path, a.Size, a.String(), fmt.Sprintf("%04o", a.Mode.Perm()), file(a), a.Location}
+		if a.Path == binary {
 			facts.Main = &facts.Files[i]
 		}
-	}
-	if binaries > 1 {
-		facts.Main = nil
 	}
 	return facts
 }

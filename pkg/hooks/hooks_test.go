@@ -53,7 +53,7 @@ func build(paths ...string) job.Build {
 }
 
 func factsOf(b job.Build) hooks.Facts {
-	return hooks.FactsOf(b, func(c job.Content) string { return "/content/" + c.String()[:4] })
+	return hooks.FactsOf(b, func(a job.Artifact) string { return "/content/" + a.String()[:4] })
 }
 
 // run runs the hooks and returns their log.

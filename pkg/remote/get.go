@@ -58,19 +58,28 @@ func drain(resp *http.Response) {
 	resp.Body.Close()
 }
 
-// Open opens c for reading; the caller closes it. When the store has it not, the
-// error is an fs.ErrNotExist. The reader gives as many octets as c has, else an
-// error; whether they are those of c is for the caller to check. It ends when ctx
-// does, or when it gets nothing for Options.Stall.
-func (s *Store) Open(ctx context.Context, c job.Content) (io.ReadCloser, error) {
+// Open opens c for reading from an offset on, which is not beyond its end; the caller
+// closes it. When the store has it not, the error is an fs.ErrNotExist. The reader gives
+// as many octets as c has from there on, else an error; whether they are those of c is
+// for the caller to check. It ends when ctx does, or when it gets nothing for
+// Options.Stall. A store that gives no parts is read from the beginning; at its end c is
+// not asked for.
+func (s *Store) Open(ctx context.Context, c job.Content, offset int64) (io.ReadCloser, error) {
+	if offset > 0 && offset == c.Size {
+		return http.NoBody, nil
+	}
 	reading, stop := context.WithCancelCause(ctx)
-	r := &reader{told: func(err error) error { return s.told(reading, "reading", c, err) }, stop: stop, stall: s.stall, left: c.Size}
+	r := &reader{told: func(err error) error { return s.told(reading, "reading", c, err) }, stop: stop, stall: s.stall}
 	r.timer = time.AfterFunc(s.stall, func() { stop(errStalled) })
-	err := r.open(reading, s, c)
+	skip, err := r.open(reading, s, c, offset)
 	r.timer.Stop()
 	if err != nil {
 		err = r.told(err)
 		stop(nil)
+		return nil, err
+	}
+	if _, err := io.CopyN(io.Discard, r, skip); err != nil {
+		r.Close()
 		return nil, err
 	}
 	return r, nil
@@ -86,27 +95,39 @@ type reader struct {
 	left  int64
 }
 
-func (r *reader) open(ctx context.Context, s *Store, c job.Content) error {
+// open makes the request, and tells how many octets too many come first.
+func (r *reader) open(ctx context.Context, s *Store, c job.Content, offset int64) (skip int64, err error) {
 	req, err := s.request(ctx, http.MethodGet, s.address(c), nil)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	part := offset > 0
+	if part {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	r.left, skip = c.Size, offset
+	ranged := resp.Header.Get("Content-Range")
 	switch {
+	case part && resp.StatusCode == http.StatusPartialContent && ranged == fmt.Sprintf("bytes %d-%d/%d", offset, c.Size-1, c.Size):
+		r.left, skip = c.Size-offset, 0
+	case part && ranged != "":
+		err = fmt.Errorf("it answered %d with range %q, expected %d octets: %w", resp.StatusCode, ranged, c.Size, fs.ErrNotExist)
 	case resp.StatusCode != http.StatusOK:
 		err = &statusError{resp.StatusCode}
-	case resp.ContentLength >= 0 && resp.ContentLength != c.Size:
-		err = fmt.Errorf("it has %d octets, expected %d: %w", resp.ContentLength, c.Size, fs.ErrNotExist)
+	}
+	if err == nil && resp.ContentLength >= 0 && resp.ContentLength != r.left {
+		err = fmt.Errorf("it has %d octets, expected %d: %w", resp.ContentLength, r.left, fs.ErrNotExist)
 	}
 	if err != nil {
 		drain(resp)
-		return err
+		return 0, err
 	}
 	r.body = resp.Body
-	return nil
+	return skip, nil
 }
 
 // Read implements io.Reader.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/login"
 	"builder/pkg/remote"
 	"builder/pkg/remote/remotetest"
 )
@@ -20,11 +21,11 @@ import (
 // options are those with which the tests' stores are reached.
 func options(t *testing.T, s *remotetest.Store) remote.Options {
 	t.Helper()
-	credentials, err := remote.ReadCredentials("", remotetest.User+":"+remotetest.Password)
+	logins, err := login.Parsed(remotetest.User + ":" + remotetest.Password)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return remote.Options{Credentials: credentials, CAFile: s.CAFile, Pause: time.Millisecond}
+	return remote.Options{Logins: logins, CAFile: s.CAFile, Pause: time.Millisecond}
 }
 
 func open(t *testing.T, url string, o remote.Options) *remote.Store {
@@ -52,16 +53,18 @@ func holds(t *testing.T, s *remote.Store, text string) {
 	if there, err := s.Has(t.Context(), c); !there || err != nil {
 		t.Errorf("has %v: %v, %v", c, there, err)
 	}
-	in, err := s.Open(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := io.ReadAll(in)
-	if string(got) != text || err != nil {
-		t.Errorf("%d octets, %v, want %d", len(got), err, len(text))
-	}
-	if err := in.Close(); err != nil {
-		t.Error(err)
+	for _, offset := range []int64{0, c.Size / 2, c.Size} {
+		in, err := s.Open(t.Context(), c, offset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(in)
+		if string(got) != text[offset:] || err != nil {
+			t.Errorf("%d octets, %v, want %d from %d on", len(got), err, len(text), offset)
+		}
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -75,7 +78,7 @@ func TestReal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			real := start(t)
 			s := open(t, real.URL, options(t, real))
-			if in, err := s.Open(t.Context(), job.ContentOf([]byte("nothing"))); !errors.Is(err, fs.ErrNotExist) {
+			if in, err := s.Open(t.Context(), job.ContentOf([]byte("nothing")), 0); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("opening what is not there: %v, %v", in, err)
 			}
 			texts := []string{"", "small", strings.Repeat("large ", 1<<20)}
@@ -136,7 +139,7 @@ func TestRefusedByNginx(t *testing.T) {
 		told    string
 		refused bool
 	}{
-		"no credentials":    {change: func(o *remote.Options) { o.Credentials = remote.Credentials{} }, size: 10, told: "401 Unauthorized"},
+		"no credentials":    {change: func(o *remote.Options) { o.Logins = login.Book{} }, size: 10, told: "401 Unauthorized"},
 		"other certificate": {change: func(o *remote.Options) { o.CAFile = "" }, size: 10, told: "certificate"},
 		"too large":         {size: 3 << 20, told: "413", refused: true},
 	} {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/login"
 )
 
 const (
@@ -40,10 +41,10 @@ var errStalled = errors.New("the store is stuck: no octet moved")
 
 // Options are what the URL of a store does not say.
 type Options struct {
-	// Credentials are for those stores whose URL has none.
-	Credentials Credentials
-	// CAFile holds the certificates, PEM, that are trusted in place of the
-	// system's; "" for those.
+	// Logins are for those stores whose URL has none.
+	Logins login.Book
+	// CAFile has the authorities, PEM, that are believed beside the system's; "" for
+	// none.
 	CAFile string
 	// Stall is how long a request may go without an octet moving; 0 means 30 s.
 	Stall time.Duration
@@ -54,34 +55,27 @@ type Options struct {
 
 // Store is one store. Its methods are safe for concurrent use.
 type Store struct {
-	prefix         string
-	user, password string
-	authenticate   bool
-	client         *http.Client
-	stall, pause   time.Duration
+	prefix       string
+	login        login.Login
+	client       *http.Client
+	stall, pause time.Duration
 }
 
 // New makes a Store of a URL, http[s]://[USER:PASSWORD@]HOST[:PORT]/PREFIX. Nothing
 // is sent yet. No error of it shows the URL, which may hold a password.
 func New(raw string, o Options) (*Store, error) {
-	prefix, user, err := parse(raw)
+	address, prefix, err := parse(raw)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{prefix: prefix, stall: o.Stall, pause: o.Pause}
+	s := &Store{prefix: prefix, login: o.Logins.Of(address), stall: o.Stall, pause: o.Pause}
 	if s.stall <= 0 {
 		s.stall = defaultStall
 	}
 	if s.pause <= 0 {
 		s.pause = defaultPause
 	}
-	if user != nil {
-		s.authenticate, s.user = true, user.Username()
-		s.password, _ = user.Password()
-	} else {
-		s.user, s.password, s.authenticate = o.Credentials.of(prefix)
-	}
-	roots, err := readCA(o.CAFile)
+	authorities, err := login.Authorities(o.CAFile)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +85,7 @@ func New(raw string, o Options) (*Store, error) {
 		Transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           (&net.Dialer{Timeout: dialTime}).DialContext,
-			TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:       &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:   dialTime,
 			ExpectContinueTimeout: time.Second,
 			Protocols:             protocols,
@@ -141,9 +135,7 @@ func (s *Store) request(ctx context.Context, method, address string, body io.Rea
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "builder")
-	if s.authenticate {
-		req.SetBasicAuth(s.user, s.password)
-	}
+	s.login.Set(req)
 	return req, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/login"
 	"builder/pkg/remote"
 
 	"github.com/google/go-cmp/cmp"
@@ -59,9 +59,8 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
-// TestCredentials: which ones are sent to a store, and what is told of a file that
-// has none.
-func TestCredentials(t *testing.T) {
+// TestLogin: which login is sent to a store.
+func TestLogin(t *testing.T) {
 	sent := make(chan string, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
@@ -70,36 +69,20 @@ func TestCredentials(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	host := strings.TrimPrefix(server.URL, "http://")
-	for name, test := range map[string]struct{ url, file, want, refused string }{
-		"none":                  {url: server.URL, want: ":"},
-		"in the URL":            {url: "http://ann:p%40ss@" + host, file: "bob:other", want: "ann:p@ss"},
-		"a user only":           {url: "http://ann@" + host, file: "bob:other", want: "ann:"},
-		"of a file":             {url: server.URL, file: "\n# comment\n bob:p:ass word \n", want: "bob:p:ass word"},
-		"of a line for it":      {url: server.URL, file: "http://other x:y\n" + server.URL + "/ bob:secret\nz:z", want: "bob:secret"},
-		"of a line for all":     {url: server.URL + "/a", file: server.URL + " bob:secret\nz:z", want: "z:z"},
-		"a file without a user": {url: server.URL, file: "hunter2", refused: "line 1"},
-		"an empty file":         {url: server.URL, file: "\n", refused: "no line"},
-		"a bad URL in a line":   {url: server.URL, file: "a:b\nhttp://:1/ ann:hunter2", refused: "line 2"},
+	for name, test := range map[string]struct{ url, book, want string }{
+		"none":                {url: server.URL, want: ":"},
+		"in the URL":          {url: "http://ann:p%40ss@" + host, book: "bob:other", want: "ann:p@ss"},
+		"a user only":         {url: "http://ann@" + host, book: "bob:other", want: "ann:"},
+		"of a line for it":    {url: server.URL, book: "z:z\nhttp://other x:y\n" + server.URL + "/ bob:secret", want: "bob:secret"},
+		"of the one for all":  {url: server.URL + "/a", book: server.URL + " bob:secret\nz:z", want: "z:z"},
+		"of one without, too": {url: server.URL + "/a", book: server.URL + " bob:secret", want: ":"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			file := ""
-			if test.file != "" {
-				file = filepath.Join(t.TempDir(), "auth")
-				if err := os.WriteFile(file, []byte(test.file), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			credentials, err := remote.ReadCredentials(file, "")
-			if test.refused != "" {
-				if err == nil || !strings.Contains(err.Error(), test.refused) || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), "hunter2") {
-					t.Errorf("%v, want %q", err, test.refused)
-				}
-				return
-			}
+			logins, err := login.Parsed(test.book)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := open(t, test.url, remote.Options{Credentials: credentials})
+			s := open(t, test.url, remote.Options{Logins: logins})
 			if there, err := s.Has(t.Context(), job.ContentOf(nil)); there || err != nil {
 				t.Errorf("has: %v, %v", there, err)
 			}
@@ -126,7 +109,7 @@ func TestStores(t *testing.T) {
 	if _, err := stores.Has(t.Context(), "http://a", job.ContentOf(nil)); err == nil {
 		t.Error("another store is asked")
 	}
-	if _, err := stores.Open(t.Context(), "http://a", job.ContentOf(nil)); err == nil {
+	if _, err := stores.Open(t.Context(), "http://a", job.ContentOf(nil), 0); err == nil {
 		t.Error("another store is read")
 	}
 	if _, err := remote.NewStores([]string{"http://a", "http://A:80/"}, remote.Options{}); err == nil {
@@ -134,17 +117,10 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// TestCA: a file without certificates is refused.
-func TestCA(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "ca")
-	if _, err := remote.New("https://a", remote.Options{CAFile: file}); !errors.Is(err, fs.ErrNotExist) {
+// TestAuthorities: a file of them that is not there is an error.
+func TestAuthorities(t *testing.T) {
+	if _, err := remote.New("https://a", remote.Options{CAFile: filepath.Join(t.TempDir(), "ca")}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
-	}
-	if err := os.WriteFile(file, []byte("no certificate"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := remote.New("https://a", remote.Options{CAFile: file}); err == nil || !strings.Contains(err.Error(), file) {
-		t.Errorf("another file: %v", err)
 	}
 }
 
@@ -198,36 +174,51 @@ func TestRead(t *testing.T) {
 		answer func(w http.ResponseWriter)
 		opens  bool
 		told   string
+		offset int64
 	}{
-		"unauthorized": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusUnauthorized) }, false, "401"},
-		"a part":       {func(w http.ResponseWriter) { w.WriteHeader(http.StatusPartialContent) }, false, "206"},
-		"too long":     {func(w http.ResponseWriter) { io.WriteString(w, text+text) }, false, "expected 9"},
+		"unauthorized": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusUnauthorized) }, false, "401", 0},
+		"a part":       {func(w http.ResponseWriter) { w.WriteHeader(http.StatusPartialContent) }, false, "206", 0},
+		"too long":     {func(w http.ResponseWriter) { io.WriteString(w, text+text) }, false, "expected 9", 0},
 		"too short, and says so": {func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "9")
 			io.WriteString(w, text[:3])
-		}, true, "unexpected EOF"},
+		}, true, "unexpected EOF", 0},
 		"too short, in chunks": {func(w http.ResponseWriter) {
 			io.WriteString(w, text[:3])
 			w.(http.Flusher).Flush()
-		}, true, "unexpected EOF"},
+		}, true, "unexpected EOF", 0},
 		"stuck": {func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "9")
 			io.WriteString(w, text[:3])
 			w.(http.Flusher).Flush()
 			time.Sleep(time.Second)
-		}, true, "no octet moved"},
-		"stuck at once": {func(http.ResponseWriter) { time.Sleep(time.Second) }, false, "no octet moved"},
+		}, true, "no octet moved", 0},
+		"stuck at once": {func(http.ResponseWriter) { time.Sleep(time.Second) }, false, "no octet moved", 0},
 		"longer, in chunks": {func(w http.ResponseWriter) { // what is too much is not read
 			w.(http.Flusher).Flush()
 			io.WriteString(w, text+text)
-		}, true, ""},
+		}, true, "", 0},
+		"the rest":                   {part("bytes 4-8/9", text[4:]), true, "", 4},
+		"another part":               {part("bytes 0-4/9", text[:5]), false, `range "bytes 0-4/9"`, 4},
+		"a part of something longer": {part("bytes 4-8/10", text[4:]), false, "expected 9", 4},
+		"the rest, too short":        {part("bytes 4-8/9", text[5:]), false, "expected 5", 4},
+		"shorter than the offset": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Range", "bytes */3")
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+		}, false, "expected 9", 4},
+		"no parts": {func(w http.ResponseWriter) { io.WriteString(w, text) }, true, "", 4},
+		"no parts, and it breaks": {func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "9")
+			io.WriteString(w, text[:3])
+		}, false, "unexpected EOF", 4},
+		"nothing of it": {func(w http.ResponseWriter) { io.WriteString(w, text) }, true, "", 9},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { test.answer(w) }))
 			t.Cleanup(server.Close)
 			s := open(t, server.URL, remote.Options{Stall: 100 * time.Millisecond})
-			in, err := s.Open(t.Context(), job.ContentOf([]byte(text)))
+			in, err := s.Open(t.Context(), job.ContentOf([]byte(text)), test.offset)
 			if opens := err == nil; opens != test.opens {
 				t.Fatalf("opening: %v", err)
 			}
@@ -235,7 +226,7 @@ func TestRead(t *testing.T) {
 				var got []byte
 				got, err = io.ReadAll(in)
 				in.Close()
-				if !strings.HasPrefix(text, string(got)) {
+				if rest := text[test.offset:]; !strings.HasPrefix(rest, string(got)) || err == nil && len(got) != len(rest) {
 					t.Errorf("read %q", got)
 				}
 			}
@@ -243,6 +234,15 @@ func TestRead(t *testing.T) {
 				t.Errorf("%v, want %q", err, test.told)
 			}
 		})
+	}
+}
+
+// part answers with a part of a content.
+func part(which, text string) func(http.ResponseWriter) {
+	return func(w http.ResponseWriter) {
+		w.Header().Set("Content-Range", which)
+		w.WriteHeader(http.StatusPartialContent)
+		io.WriteString(w, text)
 	}
 }
 
@@ -258,7 +258,7 @@ func TestCancelled(t *testing.T) {
 	if _, err := s.Put(ctx, c, false, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }); !errors.Is(err, enough) {
 		t.Errorf("put: %v", err)
 	}
-	if _, err := s.Open(ctx, c); !errors.Is(err, enough) {
+	if _, err := s.Open(ctx, c, 0); !errors.Is(err, enough) {
 		t.Errorf("open: %v", err)
 	}
 	if _, err := s.Has(ctx, c); !errors.Is(err, enough) {

@@ -11,6 +11,10 @@ import (
 // Stores are several, found by their prefixes.
 type Stores []*Store
 
+// Environment is the variable from which programs take logins for stores when they are
+// given no file of them.
+const Environment = "BUILDER_STORE_AUTH"
+
 // NewStores makes a Store of each URL.
 func NewStores(urls []string, o Options) (Stores, error) {
 	var stores Stores
@@ -58,12 +62,12 @@ func (all Stores) Has(ctx context.Context, prefix string, c job.Content) (bool, 
 }
 
 // Open is [Store.Open] of the one with that prefix.
-func (all Stores) Open(ctx context.Context, prefix string, c job.Content) (io.ReadCloser, error) {
+func (all Stores) Open(ctx context.Context, prefix string, c job.Content, offset int64) (io.ReadCloser, error) {
 	s := all.find(prefix)
 	if s == nil {
 		return nil, unknown(prefix)
 	}
-	return s.Open(ctx, c)
+	return s.Open(ctx, c, offset)
 }
 
 // Close closes the connections that are not in use.

@@ -28,9 +28,9 @@ func (e elsewhere) Has(ctx context.Context, location string, c job.Content) (boo
 }
 
 // Open implements [store.Elsewhere].
-func (e elsewhere) Open(ctx context.Context, location string, c job.Content) (io.ReadCloser, error) {
+func (e elsewhere) Open(ctx context.Context, location string, c job.Content, offset int64) (io.ReadCloser, error) {
 	ctx, stop := e.join(ctx)
-	in, err := e.Stores.Open(ctx, location, c)
+	in, err := e.Stores.Open(ctx, location, c, offset)
 	if err != nil {
 		stop()
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/login"
 	"builder/pkg/remote"
 	"builder/pkg/remote/remotetest"
 	"builder/pkg/server"
@@ -27,11 +28,11 @@ import (
 // known are credentials and certificates of a real store, and little patience.
 func known(t testing.TB, caFile string) remote.Options {
 	t.Helper()
-	credentials, err := remote.ReadCredentials("", remotetest.User+":"+remotetest.Password)
+	logins, err := login.Parsed(remotetest.User + ":" + remotetest.Password)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return remote.Options{Credentials: credentials, CAFile: caFile, Pause: time.Millisecond}
+	return remote.Options{Logins: logins, CAFile: caFile, Pause: time.Millisecond}
 }
 
 // following is a server that takes contents of that store.

@@ -68,13 +68,37 @@ func (s *Server) runHooks(ctx context.Context, id uuid.UUID) (size int64, err er
 	if err != nil {
 		return 0, &upload.BuildError{Text: err.Error()}
 	}
+	facts, release, err := s.factsOf(ctx, b)
+	defer release()
+	if err != nil {
+		return 0, &upload.BuildError{Text: err.Error()}
+	}
 	log := s.Log.With().Str("job", b.Job).Stringer("build", id).Logger()
-	err = s.hooks.Run(ctx, hooks.FactsOf(b, s.store.ContentPath), log)
+	err = s.hooks.Run(ctx, facts, log)
 	var failed *hooks.FailedError
 	if errors.As(err, &failed) {
 		err = &upload.RefusedError{Text: failed.Text}
 	}
 	return 0, err
+}
+
+// factsOf is what hooks are told of a build. Its main binary has a file also when it
+// lies in another store; release ends that.
+func (s *Server) factsOf(ctx context.Context, b job.Build) (facts hooks.Facts, release func(), err error) {
+	release, binary, file := func() {}, job.OutputOf(b.Artifacts).Path, ""
+	for _, a := range b.Artifacts {
+		if a.Path == binary {
+			if file, release, err = s.store.ArtifactFile(ctx, a); err != nil {
+				return facts, release, err
+			}
+		}
+	}
+	return hooks.FactsOf(b, func(a job.Artifact) string {
+		if a.Path == binary {
+			return file
+		}
+		return s.store.ContentPath(a.Content)
+	}), release, nil
 }
 
 // destinations are the remotes that are to have a build. Ends that tell nothing of the

@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +13,7 @@ import (
 
 	"builder/pkg/disk"
 	"builder/pkg/journal"
+	"builder/pkg/remote/remotetest"
 	"builder/pkg/schedule"
 	"builder/pkg/server"
 	"builder/pkg/wire"
@@ -230,6 +233,33 @@ func TestHooks(t *testing.T) {
 	}
 }
 
+// TestHooksElsewhere: hooks have a file with the main binary that lies in another store,
+// as long as they run, and are told where the others lie.
+func TestHooksElsewhere(t *testing.T) {
+	real := remotetest.Nginx(t, remotetest.Options{})
+	o := known(t, "")
+	r := start(t, following(t, real.URL, o))
+	r.worker("p", putting(t, real.URL, o))
+	r.hook("note", `cat > facts; cp "$9" binary; echo "$9" > name`)
+	r.schedule("one", "p", "mkdir bin; printf content > bin/x; printf other > y")
+	b := r.record(r.ended("one", 1)[0].UUID)
+	wait(t, "the hook", func() bool { return len(r.outbox("upload-hooks")) == 0 })
+	scratch := filepath.Join(r.config.Dir, "v1", "hooks")
+	read := func(name string) string {
+		octets, err := os.ReadFile(filepath.Join(scratch, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(octets)
+	}
+	if read("binary") != "content" || !strings.Contains(read("facts"), `"file":"","store":"`+b.Artifacts[1].Location+`"`) || b.Artifacts[1].Location != real.URL {
+		t.Errorf("binary %q, facts %s", read("binary"), read("facts"))
+	}
+	if _, err := os.Stat(strings.TrimSpace(read("name"))); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+}
+
 // TestOutboxRefused: what can not be meant.
 func TestOutboxRefused(t *testing.T) {
 	f := newFrontend(t)
@@ -246,6 +276,8 @@ func TestOutboxRefused(t *testing.T) {
 	}{
 		"unknown remote": {wire.OutboxChange{Remote: "https://nowhere/"}, `no remote is called "https://nowhere/"; there are: ` + f.URL},
 		"unknown build":  {wire.OutboxChange{What: "x"}, `no build in the outbox begins with "x"`},
+		"of one remote":  {wire.OutboxChange{What: "x", Remote: "upload-hooks"}, `no remote is called "upload-hooks"`},
+		"not that build": {wire.OutboxChange{What: "x", Remote: f.URL + "/upload"}, "no build that " + f.URL + `/upload lacks begins with "x"`},
 		"drops unknown":  {wire.OutboxChange{Action: wire.OutboxDrop, What: "-"}, `no build in the outbox begins with "-"`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -175,6 +175,8 @@ func (c *clientSession) mayChange(m wire.OutboxChange, found []schedule.Post) er
 		builds[p.UUID] = true
 	}
 	switch {
+	case len(builds) == 0 && m.Remote != "":
+		return fmt.Errorf("no build that %s lacks begins with %q", m.Remote, m.What)
 	case len(builds) == 0:
 		return fmt.Errorf("no build in the outbox begins with %q", m.What)
 	case len(builds) > 1:

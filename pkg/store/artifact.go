@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -101,7 +102,7 @@ func (s *Store) selectRecorded(p place, wanted wishes) error {
 // openArtifact opens one artifact of a record from an offset on.
 func (s *Store) openArtifact(a job.Artifact, offset int64) (io.ReadCloser, error) {
 	if a.Location != "" {
-		return s.openElsewhere(a, offset)
+		return s.openLocation(context.Background(), a, offset)
 	}
 	in, err := s.openContent(a.Content)
 	if err != nil {

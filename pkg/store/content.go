@@ -134,8 +134,13 @@ func (s *Store) ContentPath(c job.Content) string {
 // contentFile joins names by hand, as there are ten thousands of them: filepath.Join
 // costs more than the file system does.
 func (s *Store) contentFile(c job.Content) string {
+	return s.contents + "/" + contentName(c)
+}
+
+// contentName is that of c in its store, in this one as in others.
+func contentName(c job.Content) string {
 	name := c.String()
-	return s.contents + "/" + name[:2] + "/" + name
+	return name[:2] + "/" + name
 }
 
 func (s *Store) contentDir(c job.Content) string {

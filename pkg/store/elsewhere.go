@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 
 	"builder/pkg/job"
 
@@ -19,9 +20,10 @@ type Elsewhere interface {
 	Follows(location string) bool
 	// Has asks whether c lies there, by its length.
 	Has(ctx context.Context, location string, c job.Content) (bool, error)
-	// Open opens c; the error is an fs.ErrNotExist when it does not lie there. The
-	// reader gives as many octets as c has, or fails; the hash is checked here.
-	Open(ctx context.Context, location string, c job.Content) (io.ReadCloser, error)
+	// Open opens c from an offset on; the error is an fs.ErrNotExist when it does not lie
+	// there. The reader gives all octets that c has from there on, or fails; the hash is
+	// checked here.
+	Open(ctx context.Context, location string, c job.Content, offset int64) (io.ReadCloser, error)
 }
 
 // Follow makes the Store follow artifacts to other stores; without it none is. It
@@ -38,33 +40,19 @@ func (s *Store) open(ctx context.Context, a job.Artifact) (io.ReadCloser, error)
 	if a.Location == "" {
 		return s.OpenChecked(a.Content)
 	}
-	in, err := s.openLocation(ctx, a)
+	in, err := s.openLocation(ctx, a, 0)
 	if err != nil {
 		return nil, err
 	}
 	return checkedAgainst(a.Content, in), nil
 }
 
-func (s *Store) openLocation(ctx context.Context, a job.Artifact) (io.ReadCloser, error) {
+func (s *Store) openLocation(ctx context.Context, a job.Artifact, offset int64) (io.ReadCloser, error) {
 	if !s.follows(a.Location) {
 		return nil, fmt.Errorf("opening artifact %q: %w", a.Path, notFollowed(a.Location))
 	}
-	in, err := s.elsewhere.Open(ctx, a.Location, a.Content)
+	in, err := s.elsewhere.Open(ctx, a.Location, a.Content, offset)
 	if err != nil {
-		return nil, fmt.Errorf("opening artifact %q: %w", a.Path, err)
-	}
-	return in, nil
-}
-
-// openElsewhere opens an artifact from an offset on; what comes before is read and
-// forgotten.
-func (s *Store) openElsewhere(a job.Artifact, offset int64) (io.ReadCloser, error) {
-	in, err := s.openLocation(context.Background(), a)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.CopyN(io.Discard, in, offset); err != nil {
-		in.Close()
 		return nil, fmt.Errorf("opening artifact %q: %w", a.Path, err)
 	}
 	return in, nil
@@ -87,6 +75,38 @@ func (s *Store) CheckArtifact(ctx context.Context, a job.Artifact) error {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return err
+}
+
+// ArtifactFile is the absolute path of a file with the contents of an artifact, for
+// programs that are told of it, which must not change it; empty when this store lacks
+// them. What lies in another store is fetched for that, and held to its hash. The file
+// is there until release is called, which is never nil.
+func (s *Store) ArtifactFile(ctx context.Context, a job.Artifact) (path string, release func(), err error) {
+	if a.Location == "" {
+		return s.ContentPath(a.Content), func() {}, nil
+	}
+	in, err := s.open(ctx, a)
+	if err != nil {
+		return "", func() {}, err
+	}
+	defer in.Close()
+	h := s.use.hold()
+	copied, err := s.receive(in, h)
+	if err != nil {
+		h.release()
+		return "", func() {}, fmt.Errorf("fetching artifact %q: %w", a.Path, err)
+	}
+	release = func() {
+		s.discard(copied)
+		h.release()
+	}
+	if copied.name == "" { // this store has it, too
+		return s.ContentPath(a.Content), release, copied.close()
+	}
+	if err = copied.close(); err == nil {
+		path, err = filepath.Abs(copied.name)
+	}
+	return path, release, err
 }
 
 // asked is how many contents another store is asked for at a time.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -27,12 +28,12 @@ func (a another) Has(_ context.Context, _ string, c job.Content) (bool, error) {
 	return ok && int64(len(text)) == c.Size, nil
 }
 
-func (a another) Open(_ context.Context, _ string, c job.Content) (io.ReadCloser, error) {
+func (a another) Open(_ context.Context, _ string, c job.Content, offset int64) (io.ReadCloser, error) {
 	text, ok := a[c]
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	return io.NopCloser(strings.NewReader(text)), nil
+	return io.NopCloser(strings.NewReader(text[offset:])), nil
 }
 
 // TestElsewhere: what lies in a store that is followed is not wanted, and is read
@@ -95,11 +96,39 @@ func TestElsewhere(t *testing.T) {
 			t.Errorf("%s: exported", name)
 		}
 	}
+	verifyElsewhere(t, dir, there, b)
 	delete(there, b.Artifacts[0].Content)
 	if _, _, err := s.Export(b.UUID); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("gone: exported: %v", err)
 	}
 	if err := s.CheckArtifact(t.Context(), b.Artifacts[0]); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("gone: checked: %v", err)
+	}
+}
+
+// verifyElsewhere verifies when an artifact of the build that lies elsewhere is
+// damaged, and when nobody can look there: then all else is checked.
+func verifyElsewhere(t *testing.T, dir string, there another, b job.Build) {
+	t.Helper()
+	c := b.Artifacts[0].Content
+	there[c] = "THERE"
+	want := []store.Damage{{
+		Part: store.PartArtifact, Job: b.Job, UUID: b.UUID, Path: "a", Content: c, File: elsewhere + "/" + c.String()[:2] + "/" + c.String(),
+		Offset: -1, Reason: "its octets were changed",
+	}}
+	if _, found := verify(t, disk.OS{}, dir, store.VerifyOptions{Elsewhere: there}); cmp.Diff(want, found) != "" {
+		t.Errorf("damaged elsewhere (-want +got):\n%s", cmp.Diff(want, found))
+	}
+	if err := flip(1)(filepath.Join(dir, contentName("here"))); err != nil {
+		t.Fatal(err)
+	}
+	var found []store.Damage
+	verified, err := store.Verify(t.Context(), disk.OS{}, dir, store.VerifyOptions{Report: func(d store.Damage) { found = append(found, d) }})
+	var unread *store.UnreadError
+	if !errors.As(err, &unread) || !strings.Contains(err.Error(), elsewhere) || verified.Contents != 2 || len(found) != 1 || found[0].Path != "b" {
+		t.Errorf("a store that is not followed: %+v, %v, %v", verified, found, err)
+	}
+	if err := flip(1)(filepath.Join(dir, contentName("here"))); err != nil {
+		t.Fatal(err)
 	}
 }

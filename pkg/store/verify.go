@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -32,8 +33,8 @@ type VerifyOptions struct {
 	Repair bool
 	// Report is told of each damage, one after the other; nil when nobody wants to know.
 	Report func(Damage)
-	// Elsewhere are the stores that records may name besides. An artifact in one that
-	// is not followed keeps Verify from checking everything.
+	// Elsewhere are the stores that records may name besides. Artifacts in one that is
+	// not followed, or can not be read, are left out: see [UnreadError].
 	Elsewhere Elsewhere
 	// Progress is kept up to date meanwhile, unless it is nil.
 	Progress *Progress
@@ -52,6 +53,16 @@ type JobScript struct {
 	Job    string
 	Script job.Content
 }
+
+// UnreadError is the error of [Verify] when all was looked at but artifacts in other
+// stores, which could not be read.
+type UnreadError struct{ Err error }
+
+// Error implements error.
+func (e *UnreadError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the first reason of each store.
+func (e *UnreadError) Unwrap() error { return e.Err }
 
 // Progress is how far [Verify] has come. It is safe for concurrent use.
 type Progress struct {
@@ -90,11 +101,14 @@ func Verify(ctx context.Context, fsys disk.FS, dir string, o VerifyOptions) (Ver
 	read := watched{FS: fsys, done: &o.Progress.Done, stopped: func() error { return context.Cause(ctx) }}
 	v := &verifier{
 		VerifyOptions: o, store: newStore(read, dir, zerolog.Nop()), stop: stop,
-		damaged: map[[sha256.Size]byte]*damagedContent{},
+		damaged: map[[sha256.Size]byte]*damagedContent{}, unread: map[string]error{},
 	}
 	v.store.Follow(o.Elsewhere)
 	v.check = func(a job.Artifact) error { return v.store.CheckArtifact(ctx, a) }
 	err := v.verify(watchedBy != nil)
+	if err == nil && len(v.unread) > 0 {
+		err = &UnreadError{errors.Join(slices.Collect(maps.Values(v.unread))...)}
+	}
 	result := Verified{v.builds.Load(), v.contents.Load(), o.Progress.Done.Load(), v.reported}
 	if err != nil {
 		return result, fmt.Errorf("verifying %s: %w", dir, err)
@@ -115,6 +129,7 @@ type verifier struct {
 	damaged  map[[sha256.Size]byte]*damagedContent
 	strays   []*damagedContent // what lies among the contents and is none
 	suspects []place           // builds that did not look whole
+	unread   map[string]error  // why other stores could not be read
 }
 
 func (v *verifier) verify(measured bool) error {
@@ -144,9 +159,10 @@ func (v *verifier) report(d Damage) {
 	}
 }
 
-// relative is what a file is called from the data directory.
+// relative is what a file is called from the data directory; what is none of its files,
+// such as a content in another store, has its own name.
 func (v *verifier) relative(file string) string {
-	if name, err := filepath.Rel(v.store.root, file); file != "" && err == nil {
+	if name, err := filepath.Rel(v.store.root, file); file != "" && err == nil && filepath.IsLocal(name) {
 		return name
 	}
 	return file

@@ -144,8 +144,15 @@ func (v *verifier) lookAtArtifact(a job.Artifact) *Damage {
 	return v.lookAtContent(a.Content)
 }
 
-// lookElsewhere reads an artifact that lies in another store, each content once.
+// lookElsewhere reads an artifact that lies in another store, each content once, until
+// that store can not be read: then its other artifacts are left out.
 func (v *verifier) lookElsewhere(a job.Artifact) *Damage {
+	v.mu.Lock()
+	out := v.unread[a.Location] != nil
+	v.mu.Unlock()
+	if out {
+		return nil
+	}
 	type place struct {
 		location string
 		content  job.Content
@@ -156,11 +163,15 @@ func (v *verifier) lookElsewhere(a job.Artifact) *Damage {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrDamaged):
-		d := damageOf(PartArtifact, a.Location, err)
+		d := damageOf(PartArtifact, a.Location+"/"+contentName(a.Content), err)
 		d.Content = a.Content
 		return &d
 	}
-	v.stop(err)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.unread[a.Location] == nil {
+		v.unread[a.Location] = err
+	}
 	return nil
 }
 

@@ -120,8 +120,7 @@ func (v *verifier) hash(file string) (sum [sha256.Size]byte, size int64, err err
 
 // lookAtContent tells what is wrong with a content that something names, by what
 // was found of its hash before; nil when it is whole. Who reports it fills in who
-// that is. (An artifact that lies elsewhere than in this store would be checked
-// where this is called.)
+// that is.
 func (v *verifier) lookAtContent(c job.Content) *Damage {
 	d := Damage{Content: c, File: v.store.contentFile(c), Offset: -1}
 	if known := v.damaged[c.SHA256]; known != nil {

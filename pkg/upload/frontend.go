@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,26 +12,27 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"builder/pkg/login"
 )
 
 // Frontend is a web frontend that takes builds by POST, as builder-web does.
 type Frontend struct {
-	name           string
-	url            *url.URL // without user and password
-	user, password string
-	authenticate   bool
-	secrets        *strings.Replacer
-	client         *http.Client
-	stall          time.Duration
+	name    string
+	url     *url.URL // without user and password
+	login   login.Login
+	secrets *strings.Replacer
+	client  *http.Client
+	stall   time.Duration
 }
 
 // FrontendOptions are what may differ; the zero value is usable.
 type FrontendOptions struct {
-	// Auth has user and password for URLs that have none.
-	Auth Auth
-	// CA are the issuers of certificates that are believed; nil means those of the
-	// system.
-	CA *x509.CertPool
+	// Logins are for URLs that have none.
+	Logins login.Book
+	// CAFile has the authorities, PEM, that are believed beside the system's; "" for
+	// none.
+	CAFile string
 	// Stall is how long a try may go without an octet moving: a minute.
 	Stall time.Duration
 
@@ -45,44 +44,27 @@ type FrontendOptions struct {
 // sent as Basic authentication; octets that have a meaning in URLs are to be
 // percent-encoded there. No error of a Frontend ever shows the password.
 func NewFrontend(raw string, o FrontendOptions) (*Frontend, error) {
-	u, err := parseURL(raw)
+	address, err := login.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the upload URL %w", err)
+	case len(raw) > maxURL:
+		return nil, fmt.Errorf("the upload URL has more than %d octets", maxURL)
+	}
+	authorities, err := login.Authorities(o.CAFile)
 	if err != nil {
 		return nil, err
 	}
 	f := &Frontend{
-		name: nameOf(u), url: u, stall: cmp.Or(o.Stall, time.Minute),
-		client: newClient(o.CA),
+		name: nameOf(address), url: address.URL, login: o.Logins.Of(address),
+		client: newClient(authorities), stall: cmp.Or(o.Stall, time.Minute),
 	}
 	if o.dial != nil {
 		transport := f.client.Transport.(*http.Transport)
 		transport.Proxy, transport.DialContext = nil, o.dial
 	}
-	if u.User != nil {
-		f.authenticate = true
-		f.user = u.User.Username()
-		f.password, _ = u.User.Password()
-		u.User = nil
-	} else {
-		f.user, f.password, f.authenticate = o.Auth.of(f.name)
-	}
-	f.secrets = hidden(f.user, f.password, u.RawQuery)
-	return f, checkProxy(u)
-}
-
-// parseURL takes a URL apart. No part of what can not be parsed is shown: it may be
-// one of the password.
-func parseURL(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil || u.User == nil && strings.Contains(raw, "@"):
-		return nil, errors.New("the upload URL is not valid: it is http[s]://[USER:PASSWORD@]HOST[:PORT]/PATH, " +
-			"with % / ? # @ : in user and password written as %25 %2F %3F %23 %40 %3A")
-	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return nil, errors.New("the upload URL is not valid: it begins with http:// or https:// and a host")
-	case len(raw) > maxURL:
-		return nil, fmt.Errorf("the upload URL has more than %d octets", maxURL)
-	}
-	return u, nil
+	f.secrets = hidden(f.login.Secrets(), f.url.RawQuery)
+	return f, nil
 }
 
 // maxURL keeps names of remotes within what the journal takes.
@@ -90,41 +72,21 @@ const maxURL = 1000
 
 // nameOf is what a frontend is known by: scheme://host[:port]/path. It stays the same
 // when the password is another, and has no secret.
-func nameOf(u *url.URL) string {
-	host := strings.ToLower(u.Host)
-	if port := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]; strings.HasSuffix(host, port) {
-		host = strings.TrimSuffix(host, port)
-	}
-	return u.Scheme + "://" + host + cmp.Or(u.EscapedPath(), "/")
-}
+func nameOf(a login.Address) string { return a.Origin() + cmp.Or(a.URL.EscapedPath(), "/") }
 
 // Name is the URL without user, password and query: scheme://host[:port]/path.
 func (f *Frontend) Name() string { return f.name }
 
-// hidden takes the password, and the query of the URL, out of a text, in all the forms
-// in which a remote may send it back, or a library may show it.
-func hidden(user, password, query string) *strings.Replacer {
-	const hidden = "xxxxx"
-	var pairs []string
-	if password != "" {
-		encoded := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
-		_, inURL, _ := strings.Cut(url.UserPassword("", password).String(), ":")
-		pairs = append(pairs, encoded, hidden, password, hidden, inURL, hidden,
-			url.QueryEscape(password), hidden, url.PathEscape(password), hidden)
-	}
+// hidden takes the password, in all its forms, and the query of the URL out of a text.
+func hidden(secrets []string, query string) *strings.Replacer {
 	if query != "" {
-		pairs = append(pairs, query, hidden)
+		secrets = append(secrets, query)
+	}
+	var pairs []string
+	for _, secret := range secrets {
+		pairs = append(pairs, secret, "xxxxx")
 	}
 	return strings.NewReplacer(pairs...)
-}
-
-// checkProxy looks at the environment now, since the library's error shows the
-// proxy's address with its password.
-func checkProxy(u *url.URL) error {
-	if _, err := http.ProxyFromEnvironment(&http.Request{URL: u}); err != nil {
-		return errors.New("the proxy's address in HTTP_PROXY or HTTPS_PROXY is not a valid URL")
-	}
-	return nil
 }
 
 // newClient makes a client that uses each connection once: one that the remote

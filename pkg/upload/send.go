@@ -129,9 +129,7 @@ func (f *Frontend) post(ctx context.Context, body *body) error {
 	req.ContentLength = body.size
 	req.Header.Set("Content-Type", "application/octet-stream")
 	req.Header.Set("User-Agent", "builder-server")
-	if f.authenticate {
-		req.SetBasicAuth(f.user, f.password)
-	}
+	f.login.Set(req)
 	resp, err := f.client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -370,16 +370,12 @@ func TestCertificate(t *testing.T) {
 
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	must(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.Certificate().Raw}), 0o600))
-	ca, err := upload.ReadCA(file)
-	must(t, err)
-	o, _, stop = run(t, with("ann:secret", f.URL), b, func(s *setup) { s.frontend.CA = ca })
+	o, _, stop = run(t, with("ann:secret", f.URL), b, func(s *setup) { s.frontend.CAFile = file })
 	o.Add(b.add([]byte("x")), "hello")
 	<-b.delivered
 	stop()
-	for name, text := range map[string]string{"empty": "", "no certificate": "hello\n"} {
-		must(t, os.WriteFile(file, []byte(text), 0o600))
-		if _, err := upload.ReadCA(file); err == nil || !strings.Contains(err.Error(), file) {
-			t.Errorf("%s: %v", name, err)
-		}
+	must(t, os.WriteFile(file, nil, 0o600))
+	if _, err := upload.NewFrontend(f.URL, upload.FrontendOptions{CAFile: file}); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("a file without certificates: %v", err)
 	}
 }
