@@ -53,6 +53,7 @@ var measurements = []struct {
 	{"observers", observers},
 	{"artifacts", artifacts},
 	{"idle", idleWorkers},
+	{"upload", upload},
 }
 
 func main() {
