@@ -54,6 +54,7 @@ var measurements = []struct {
 	{"artifacts", artifacts},
 	{"idle", idleWorkers},
 	{"upload", upload},
+	{"store", store},
 }
 
 func main() {
