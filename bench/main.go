@@ -54,14 +54,16 @@ var measurements = []struct {
 	{"artifacts", artifacts},
 	{"idle", idleWorkers},
 	{"upload", upload},
-	{"store", store},
+	{"store", storePuts},
+	{"verify", verify},
+	{"index", index},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	quick := flag.Bool("quick", false, "a twentieth of the work: does it run at all?")
-	only := flag.String("run", "", "the one measurement to run: jobs, latency, schedule, console, observers, artifacts, idle")
+	only := flag.String("run", "", "the one measurement to run: jobs, latency, schedule, console, observers, artifacts, idle, upload, store, verify, index")
 	flag.Parse()
 	if err := run(ctx, *quick, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -30,9 +30,9 @@ const (
 	putsAtOnce, askedFirst, askedEach = 8, 20, 16
 )
 
-// store measures how long a worker takes to put the contents of a build into nginx,
+// storePuts measures how long a worker takes to put the contents of a build into nginx,
 // by its own log. The floor makes the same requests.
-func store(ctx context.Context, b *bench) (_ []figure, err error) {
+func storePuts(ctx context.Context, b *bench) (_ []figure, err error) {
 	contents := b.scale(10_000)
 	name := fmt.Sprintf("%d contents of %d octets into nginx, contents/s", contents, smallOctets)
 	nginx, err := remotetest.StartNginx(ctx, remotetest.Options{Dir: b.dir})
