@@ -54,6 +54,10 @@ var measurements = []struct {
 	{"observers", observers},
 	{"artifacts", artifacts},
 	{"idle", idleWorkers},
+	{"upload", upload},
+	{"store", storePuts},
+	{"verify", verify},
+	{"index", index},
 	{"isolation", isolation},
 }
 
@@ -61,7 +65,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	quick := flag.Bool("quick", false, "a twentieth of the work: does it run at all?")
-	only := flag.String("run", "", "the one measurement to run: jobs, latency, schedule, console, observers, artifacts, idle, isolation")
+	var names []string
+	for _, m := range measurements {
+		names = append(names, m.name)
+	}
+	only := flag.String("run", "", "the one measurement to run: "+strings.Join(names, ", "))
 	flag.Parse()
 	if err := run(ctx, *quick, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -26,10 +26,10 @@ type server struct {
 	drained chan struct{}
 }
 
-// startServer starts a server and waits until it listens.
-func (b *bench) startServer(ctx context.Context) (*server, error) {
+// startServer starts a server, with more flags, and waits until it listens.
+func (b *bench) startServer(ctx context.Context, flags ...string) (*server, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-server"),
-		"--dir", filepath.Join(b.dir, "data"), "--config-dir", b.dir, "--port", "0")
+		append(flags, "--dir", filepath.Join(b.dir, "data"), "--config-dir", b.dir, "--port", "0")...)
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -141,9 +141,9 @@ type fleet struct {
 	asking *client.Client
 }
 
-// startFleet starts a server with n workers.
-func (b *bench) startFleet(ctx context.Context, n int) (*fleet, error) {
-	s, err := b.startServer(ctx)
+// startFleet starts a server, with more flags, and n workers.
+func (b *bench) startFleet(ctx context.Context, n int, flags ...string) (*fleet, error) {
+	s, err := b.startServer(ctx, flags...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -21,6 +22,9 @@ const (
 	// content (Expect: 100-continue): one that refuses answers before it has read
 	// all of it, and that answer is lost in a connection that breaks.
 	askFrom = 64 << 10
+	// atOnce is up to which size a content is read before it is sent: then it goes in
+	// one write with the head of its request, where of others the head goes first.
+	atOnce = 4 << 10
 	// leastRate and digestRate are octets per second: what a store must take at
 	// least, and at which it may be expected to store what it has.
 	leastRate, digestRate = 64 << 10, 8 << 20
@@ -147,8 +151,15 @@ func (s *Store) send(ctx context.Context, c job.Content, open func() (io.ReadClo
 }
 
 func (s *Store) sendBody(ctx context.Context, c job.Content, body io.Reader) error {
-	if c.Size == 0 {
+	switch {
+	case c.Size == 0:
 		body = http.NoBody
+	case c.Size <= atOnce:
+		data, err := io.ReadAll(body)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(data)
 	}
 	req, err := s.request(ctx, http.MethodPut, s.address(c), body)
 	if err != nil {

@@ -165,13 +165,16 @@ func TestChanged(t *testing.T) {
 	real := remotetest.Nginx(t, remotetest.Options{})
 	s := open(t, real.URL, options(t, real))
 	hashed := bytes.Repeat([]byte("as it was "), 100_000)
-	for name, now := range map[string][]byte{
-		"other octets": bytes.Repeat([]byte("as it is. "), 100_000),
-		"shorter":      hashed[:len(hashed)/2],
+	small := hashed[:1000]
+	for name, test := range map[string]struct{ hashed, now []byte }{
+		"other octets":           {hashed, bytes.Repeat([]byte("as it is. "), 100_000)},
+		"shorter":                {hashed, hashed[:len(hashed)/2]},
+		"small and other octets": {small, bytes.Repeat([]byte("as it is. "), 100)},
+		"small and shorter":      {small, small[:500]},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := job.ContentOf(hashed)
-			_, err := s.Put(t.Context(), c, false, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(now)), nil })
+			c := job.ContentOf(test.hashed)
+			_, err := s.Put(t.Context(), c, false, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(test.now)), nil })
 			var source *remote.SourceError
 			if !errors.As(err, &source) {
 				t.Errorf("%T %v", err, err)

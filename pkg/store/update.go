@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// batchRows is how many new rows are written to the index at once.
-	batchRows = 1000
+	// batchRows is how many new rows are written to the index at once. The rows of a
+	// build lie anywhere in it: the more there are, the more share a page.
+	batchRows = 10_000
 	// batchArtifacts is how many of their artifacts are held until then.
 	batchArtifacts = 1 << 20
 )

@@ -1,7 +1,6 @@
 package upload
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -155,7 +154,7 @@ func (f *Frontend) post(ctx context.Context, body *body) error {
 // body is the content of a build on its way into a request: a pipe with a
 // goroutine at its far end.
 type body struct {
-	*io.PipeReader
+	*pipe
 	size     int64
 	rest     int64 // not yet read
 	progress func(rest int64)
@@ -165,11 +164,10 @@ type body struct {
 // newBody starts the goroutine, which ends with finish. progress is called each
 // time that the request has taken something.
 func newBody(size int64, write func(io.Writer) error, progress func(rest int64)) *body {
-	r, w := io.Pipe()
-	b := &body{PipeReader: r, size: size, rest: size, progress: progress, written: make(chan error, 1)}
+	b := &body{pipe: newPipe(), size: size, rest: size, progress: progress, written: make(chan error, 1)}
 	go func() {
-		err := fill(w, size, write)
-		w.CloseWithError(err)
+		err := fill(b.pipe, size, write)
+		b.end(err)
 		b.written <- err
 	}()
 	return b
@@ -177,7 +175,7 @@ func newBody(size int64, write func(io.Writer) error, progress func(rest int64))
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
-	n, err := b.PipeReader.Read(p)
+	n, err := b.pipe.Read(p)
 	b.rest -= int64(n)
 	b.progress(b.rest)
 	return n, err
@@ -186,19 +184,15 @@ func (b *body) Read(p []byte) (int, error) {
 // finish waits for the goroutine, and returns what was wrong with the content. A
 // request that did not want all of it is nothing wrong.
 func (b *body) finish() error {
-	b.CloseWithError(io.ErrClosedPipe)
+	b.refuse()
 	return <-b.written
 }
 
 // fill writes the content to the pipe. What it returns is the fault of the
 // content, never of the reader.
-func fill(pipe *io.PipeWriter, size int64, write func(io.Writer) error) error {
+func fill(pipe *pipe, size int64, write func(io.Writer) error) error {
 	w := &meter{pipe: pipe, rest: size}
-	buffered := bufio.NewWriterSize(w, 64<<10) // each write to a pipe waits for its reader
-	err := write(buffered)
-	if err == nil {
-		err = buffered.Flush()
-	}
+	err := write(w)
 	switch {
 	case w.refused:
 		return nil
@@ -212,7 +206,7 @@ func fill(pipe *io.PipeWriter, size int64, write func(io.Writer) error) error {
 
 // meter passes on as much as was announced.
 type meter struct {
-	pipe    *io.PipeWriter
+	pipe    *pipe
 	rest    int64
 	refused bool // by the reader
 }

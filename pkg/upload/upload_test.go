@@ -379,3 +379,30 @@ func TestCertificate(t *testing.T) {
 		t.Errorf("a file without certificates: %v", err)
 	}
 }
+
+// TestLarge: more than is on its way at a time arrives as it was written.
+func TestLarge(t *testing.T) {
+	f := newFrontend(t, 201)
+	b := newBuilds()
+	content := make([]byte, 3<<20+17)
+	for i := range content {
+		content[i] = byte(i >> 3)
+	}
+	b.write = func(w io.Writer, _ int) error {
+		for rest := content; len(rest) > 0; {
+			n := min(len(rest), 1+len(rest)%50_000)
+			if _, err := w.Write(rest[:n]); err != nil {
+				return err
+			}
+			rest = rest[n:]
+		}
+		return nil
+	}
+	o, _, stop := run(t, f.URL, b)
+	o.Add(b.add(content), "hello")
+	<-b.delivered
+	stop()
+	if seen := f.seen(); len(seen) != 1 || seen[0].Body != string(content) {
+		t.Errorf("%d requests, want one with the content", len(seen))
+	}
+}

@@ -9,15 +9,14 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"os"
 	"path/filepath"
-	"testing"
 	"time"
 )
 
 // certificate makes a private authority, and a certificate of it for 127.0.0.1:
 // store.crt and store.key in dir. It returns the file of the authority's own.
-func certificate(t testing.TB, dir string) (caFile string) {
-	t.Helper()
+func certificate(dir string) (caFile string, err error) {
 	authority := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of a test"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -28,32 +27,33 @@ func certificate(t testing.TB, dir string) (caFile string) {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	caKey, key := newKey(t), newKey(t)
-	caFile = filepath.Join(dir, "ca.crt")
-	sign(t, caFile, authority, authority, caKey, caKey)
-	sign(t, filepath.Join(dir, "store.crt"), leaf, authority, key, caKey)
-	octets, err := x509.MarshalPKCS8PrivateKey(key)
+	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	write(t, filepath.Join(dir, "store.key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: octets})))
-	return caFile
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	return key
+	caFile = filepath.Join(dir, "ca.crt")
+	if err := sign(caFile, authority, authority, caKey, caKey); err != nil {
+		return "", err
+	}
+	if err := sign(filepath.Join(dir, "store.crt"), leaf, authority, key, caKey); err != nil {
+		return "", err
+	}
+	octets, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return "", err
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: octets})
+	return caFile, os.WriteFile(filepath.Join(dir, "store.key"), text, 0o600)
 }
 
-func sign(t testing.TB, file string, subject, issuer *x509.Certificate, key, issuerKey *ecdsa.PrivateKey) {
-	t.Helper()
+func sign(file string, subject, issuer *x509.Certificate, key, issuerKey *ecdsa.PrivateKey) error {
 	octets, err := x509.CreateCertificate(rand.Reader, subject, issuer, &key.PublicKey, issuerKey)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	write(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: octets})))
+	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: octets}), 0o644)
 }

@@ -1,12 +1,11 @@
 // Package remotetest starts real HTTP stores for tests: nginx, with the very file
-// that docs/nginx-store.conf is, and Apache. They end with the test.
+// that docs/nginx-store.conf is, and Apache. They end with the test. The bench, which
+// is none, has nginx too.
 package remotetest
 
 import (
 	"bytes"
 	"context"
-	"crypto/sha1"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -38,19 +37,27 @@ type Store struct {
 
 // Options are what a test wants of a store.
 type Options struct {
-	Dir string // where its files lie; "" for a temporary directory
+	Dir string // where its files lie; "" for a temporary directory of the test
 	TLS bool
 	// Change, if not nil, changes nginx's site before it starts.
 	Change func(site string) string
 }
 
-// program finds a server, or skips the test.
-func program(t testing.TB, name string) string {
-	t.Helper()
+// find is where a server is installed, "" if it is not.
+func find(name string) string {
 	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin") {
 		if path := filepath.Join(dir, name); executable(path) {
 			return path
 		}
+	}
+	return ""
+}
+
+// program finds a server, or skips the test.
+func program(t testing.TB, name string) string {
+	t.Helper()
+	if path := find(name); path != "" {
+		return path
 	}
 	if os.Getenv("BUILDER_NO_SKIP") != "" {
 		t.Fatalf("%s is not installed", name)
@@ -64,69 +71,6 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// Nginx starts nginx.
-func Nginx(t testing.TB, o Options) *Store {
-	t.Helper()
-	path := program(t, "nginx")
-	dir := o.Dir
-	if dir == "" {
-		dir = t.TempDir()
-	}
-	s := &Store{Root: filepath.Join(dir, "store", "artifacts"), Log: filepath.Join(dir, "access.log"), CAFile: certificate(t, dir)}
-	address := freeAddress(t)
-	listen, scheme := "listen "+address+";", "http"
-	if o.TLS {
-		listen, scheme = "listen "+address+" ssl;", "https"
-	}
-	s.URL = scheme + "://" + address + "/artifacts"
-	text, err := os.ReadFile(filepath.Join(projectRoot(t), "docs", "nginx-store.conf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	site := string(text)
-	for _, replace := range [][2]string{
-		{"listen 443 ssl;", listen},
-		{"/etc/nginx/", dir + "/"},
-		{"/srv/store", filepath.Join(dir, "store")},
-	} {
-		if !strings.Contains(site, replace[0]) {
-			t.Fatalf("docs/nginx-store.conf has no %q", replace[0])
-		}
-		site = strings.ReplaceAll(site, replace[0], replace[1])
-	}
-	if o.Change != nil {
-		site = o.Change(site)
-	}
-	user := ""
-	if os.Geteuid() == 0 {
-		user = "user root;\n" // the directories are the test's
-	}
-	config := user + `daemon off;
-worker_processes 1;
-pid ` + dir + `/pid;
-error_log stderr;
-events { worker_connections 256; }
-http {
-    log_format test '$request_method $uri $status';
-    access_log ` + s.Log + ` test;
-    client_body_temp_path ` + dir + `/temp-body;
-    proxy_temp_path ` + dir + `/temp-proxy;
-    fastcgi_temp_path ` + dir + `/temp-fastcgi;
-    uwsgi_temp_path ` + dir + `/temp-uwsgi;
-    scgi_temp_path ` + dir + `/temp-scgi;
-` + site + `
-}
-`
-	hash := sha1.Sum([]byte(Password))
-	write(t, filepath.Join(dir, "store.htpasswd"), User+":{SHA}"+base64.StdEncoding.EncodeToString(hash[:])+"\n")
-	write(t, filepath.Join(dir, "nginx.conf"), config)
-	if err := os.MkdirAll(filepath.Join(dir, "store"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	s.start(t, address, path, "-e", "stderr", "-c", filepath.Join(dir, "nginx.conf"), "-p", dir)
-	return s
-}
-
 // Apache starts Apache with mod_dav, which makes no collection by itself.
 func Apache(t testing.TB) *Store {
 	t.Helper()
@@ -136,7 +80,10 @@ func Apache(t testing.TB) *Store {
 		t.Skipf("the modules of Apache are not where Debian has them: %v", err)
 	}
 	dir := t.TempDir()
-	address := freeAddress(t)
+	address, err := freeAddress(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := &Store{URL: "http://" + address + "/artifacts", Root: filepath.Join(dir, "root", "artifacts"), Log: filepath.Join(dir, "access.log")}
 	if err := os.MkdirAll(filepath.Join(dir, "root"), 0o755); err != nil {
 		t.Fatal(err)
@@ -173,45 +120,52 @@ DocumentRoot ` + dir + `/root
 </Directory>
 `
 	write(t, filepath.Join(dir, "apache.conf"), config)
-	s.start(t, address, path, "-DFOREGROUND", "-f", filepath.Join(dir, "apache.conf"))
+	s.stopAfter(t, s.start(t.Context(), address, path, "-DFOREGROUND", "-f", filepath.Join(dir, "apache.conf")))
 	return s
 }
 
 // start starts the server and waits until it listens.
-func (s *Store) start(t testing.TB, address, path string, args ...string) {
-	t.Helper()
+func (s *Store) start(ctx context.Context, address, path string, args ...string) error {
 	s.errors, s.ended = &bytes.Buffer{}, make(chan struct{})
 	s.cmd = exec.CommandContext(context.Background(), path, args...)
 	s.cmd.Stderr = s.errors
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	go func() {
 		defer close(s.ended)
 		s.cmd.Wait() //nolint:errcheck // it is stopped by a signal
 	}()
-	t.Cleanup(func() {
-		s.Stop()
-		if t.Failed() {
-			t.Logf("what %s says:\n%s", path, s.errors)
-		}
-	})
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 		if err == nil {
-			conn.Close()
-			return
+			return conn.Close()
 		}
 		select {
 		case <-s.ended:
-			t.Fatalf("%s ended: %s", path, s.errors)
+			return fmt.Errorf("%s ended: %s", path, s.errors)
 		default:
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%s does not listen: %v\n%s", path, err, s.errors)
+			s.Stop()
+			return fmt.Errorf("%s does not listen: %w\n%s", path, err, s.errors)
 		}
 	}
+}
+
+// stopAfter ends the server with the test, which fails if it could not be started.
+func (s *Store) stopAfter(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.Stop()
+		if t.Failed() {
+			t.Logf("what %s says:\n%s", s.cmd.Path, s.errors)
+		}
+	})
 }
 
 // Stop ends the server, with its connections.
@@ -242,30 +196,26 @@ func (s *Store) Requests(t testing.TB, method string) int {
 }
 
 // projectRoot is the directory of go.mod.
-func projectRoot(t testing.TB) string {
-	t.Helper()
+func projectRoot() (string, error) {
 	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; ; dir = filepath.Dir(dir) {
+	for ; err == nil; dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
+			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			t.Fatal(errors.New("no go.mod above the test"))
+			err = errors.New("no go.mod above the working directory")
 		}
 	}
+	return "", err
 }
 
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer l.Close()
-	return fmt.Sprint(l.Addr())
+	return l.Addr().String(), nil
 }
 
 func write(t testing.TB, name, text string) {
