@@ -131,15 +131,16 @@ func difference(got, expected []byte) string {
 // checkArtifacts compares those in the record. Where the script did not end there
 // may be fewer, but none that is not whole.
 func (r *round) checkArtifacts(b ended, o order, all bool) error {
+	files, err := o.payload.artifacts()
+	if err != nil {
+		return err
+	}
 	left := map[string]job.Artifact{}
-	for _, f := range o.payload.Files {
-		a, err := f.artifact()
-		if err != nil {
-			return err
-		}
+	for _, a := range files {
 		left[a.Path] = a
 	}
 	for _, got := range b.Artifacts {
+		got.Location = "" // that is looked at with the contents
 		expected, ok := left[got.Path]
 		delete(left, got.Path)
 		if !ok || got != expected {

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"builder/pkg/client"
+	"builder/pkg/wire"
+
+	"github.com/google/uuid"
 )
 
 // round is one plan, from beginning to end.
@@ -28,6 +31,7 @@ type round struct {
 	plan     plan
 	fleet    *fleet
 	customer *customer
+	keeper   *keeper
 
 	mu       sync.Mutex
 	findings []string
@@ -35,7 +39,8 @@ type round struct {
 	results  map[string]int // of builds
 	quiet    time.Duration  // that it took all to come to rest
 
-	unrecorded map[string]string // builds for which the server had no room, with their jobs
+	unrecorded map[string]string    // builds for which the server had no room, with their jobs
+	removed    map[uuid.UUID]string // builds that retention says it removed, with their jobs
 }
 
 // patience is how long all may take to come to rest.
@@ -68,17 +73,20 @@ func (r *round) surprised(p *process, status *os.ProcessState) {
 // run is the round. The error is one of the torture itself.
 func (r *round) run(ctx context.Context) (err error) {
 	ledger := filepath.Join(r.dir, "ledger")
-	for _, dir := range []string{r.dir, ledger, filepath.Join(r.dir, "logs")} {
+	for _, dir := range []string{r.dir, ledger, filepath.Join(r.dir, "logs"), filepath.Join(r.dir, "hooked"), filepath.Join(r.dir, "upload-hooks")} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
 		}
+	}
+	if err := writeHook(r.dir); err != nil {
+		return err
 	}
 	r.done, r.results = map[string]int{}, map[string]int{}
 	r.plan = newPlan(r.seed, r.takes, r.jobs, ledger)
 	if err := r.write("plan", r.plan.print); err != nil {
 		return err
 	}
-	f, noDisks, err := newFleet(ctx, r.dir, r.bin, r.surprised)
+	f, noDisks, err := newFleet(ctx, r.dir, r.bin, r.seed, r.surprised, r.find)
 	if err != nil {
 		return err
 	}
@@ -86,6 +94,7 @@ func (r *round) run(ctx context.Context) (err error) {
 		fmt.Printf("no disk is filled: %v\n", noDisks)
 	}
 	r.fleet, r.customer = f, newCustomer(f, filepath.Join(r.bin, "torture"), r.plan.jobs)
+	r.keeper = &keeper{fleet: f, find: r.find, pinned: map[uuid.UUID]time.Time{}}
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := f.start(); err != nil {
 		return err
@@ -142,6 +151,9 @@ func (r *round) suffer(ctx context.Context) error {
 		if slices.Contains([]string{schedules, executes, cancels, follows, observes}, s.what) {
 			run = func() (bool, error) { return r.customer.do(insisting, s) }
 		}
+		if slices.Contains([]string{pins, ages, prunes, verifies}, s.what) {
+			run = func() (bool, error) { return r.keeper.do(insisting, s) }
+		}
 		busy.Go(func() {
 			from := time.Since(r.begun)
 			done, err := run()
@@ -172,6 +184,9 @@ func (r *round) calm() error {
 	for _, way := range r.fleet.ways() {
 		way.setWeather(weather{})
 		way.cut(func(*pair) bool { return true })
+	}
+	for _, s := range r.fleet.sites() {
+		s.heal()
 	}
 	r.fleet.server.signal(syscall.SIGCONT)
 	for _, w := range r.fleet.workers {
@@ -244,6 +259,7 @@ func (r *round) busy(ctx context.Context, straight *client.Client) string {
 	for _, b := range status.Building {
 		busy = append(busy, fmt.Sprintf("build %v of %s is on %s, away since %v", b.UUID, b.Job, b.Worker, b.Away))
 	}
+	busy = append(busy, r.undelivered(ctx, straight)...)
 	for _, w := range r.fleet.workers {
 		held, err := w.held()
 		if err != nil {
@@ -264,12 +280,31 @@ func (r *round) busy(ctx context.Context, straight *client.Client) string {
 	return strings.Join(busy, "; ")
 }
 
+// undelivered is what is in the outbox, which is sent at once.
+func (r *round) undelivered(ctx context.Context, straight *client.Client) []string {
+	outbox, err := straight.Outbox(ctx, "", 0)
+	if err != nil {
+		return []string{fmt.Sprintf("asking for the outbox: %v", err)}
+	}
+	var busy []string
+	for _, p := range outbox.Posts {
+		busy = append(busy, fmt.Sprintf("build %v of %s is not delivered to %s: %s%s", p.UUID, p.Job, p.Remote, p.Parked, p.Error))
+	}
+	if len(busy) > 0 {
+		straight.OutboxChange(ctx, wire.OutboxChange{Action: wire.OutboxRetry}) //nolint:errcheck // it is asked again
+	}
+	return busy
+}
+
 // close ends everything that is left, and keeps what tells of findings.
 func (r *round) close() error {
 	r.fleet.kill()
 	var failures []error
 	for _, way := range r.fleet.ways() {
 		failures = append(failures, way.Close())
+	}
+	for _, s := range r.fleet.sites() {
+		failures = append(failures, s.Close())
 	}
 	for _, v := range r.fleet.volumes() {
 		keep := ""

@@ -139,6 +139,8 @@ func (p *pruning) carryOut(v retention.Verdict, dir string) (bool, error) {
 		if v.Fate == retention.Strip {
 			return p.touch(filepath.Join(dir, prunedFile))
 		}
+		// Said before: of what is gone nothing else tells.
+		p.log.Info().Str("job", v.Job).Stringer("build", v.UUID).Str("reason", string(v.Bound)).Msg("build removed")
 		err := p.fsys.Rename(dir, dir+goneSuffix)
 		if err == nil {
 			p.found.gone = append(p.found.gone, dir+goneSuffix)
