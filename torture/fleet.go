@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -39,6 +40,15 @@ type worker struct {
 	volume
 	way  *proxy
 	once bool // it does one build and ends
+	full []period
+}
+
+// period is when something was so.
+type period struct{ from, to time.Time }
+
+// wasFull reports whether its disk was, at any time between these.
+func (w *worker) wasFull(from, to time.Time) bool {
+	return slices.ContainsFunc(w.full, func(p period) bool { return p.from.Before(to) && p.to.After(from) })
 }
 
 // The sizes of the disks: a worker asks for builds while it has 64 MiB.

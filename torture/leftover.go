@@ -44,10 +44,15 @@ func (r *round) checkRejected(builds map[uuid.UUID]ended) error {
 			return err
 		}
 		for _, entry := range entries {
-			reason, err := os.ReadFile(filepath.Join(dir, entry.Name(), "reason"))
+			file := filepath.Join(dir, entry.Name(), "reason")
+			reason, err := os.ReadFile(file)
 			if err != nil {
 				r.find("%s: rejected build: %v", w.name, err)
 				continue
+			}
+			rejected, err := os.Stat(file)
+			if err != nil {
+				return err
 			}
 			id, err := uuid.Parse(entry.Name())
 			b, known := builds[id]
@@ -58,7 +63,7 @@ func (r *round) checkRejected(builds map[uuid.UUID]ended) error {
 			case !known && (r.unrecorded[entry.Name()] != "" || r.removed[id] != ""):
 			case !known:
 				r.find("%s: build %v was rejected (%s), and the server does not know it", w.name, id, shorten(string(reason)))
-			case !decided(b.Result) && r.done["fill a worker's disk"] > 0:
+			case !decided(b.Result) && w.wasFull(b.Started, rejected.ModTime()):
 				// An end that the full disk did not keep is told, and forgotten when the
 				// worker is restarted before it hears that the server has it.
 			case !decided(b.Result):
