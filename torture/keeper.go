@@ -23,6 +23,7 @@ type keeper struct {
 
 	mu     sync.Mutex
 	pinned map[uuid.UUID]time.Time // what must stay, and since when at the latest
+	loose  map[uuid.UUID]bool      // what was let go at some time: that may pass a pin
 }
 
 // What keepers do.
@@ -60,16 +61,23 @@ func (k *keeper) pin(ctx context.Context, asked *client.Client, dice int) bool {
 	if _, err := asked.Pin(ctx, id.String(), false); err != nil {
 		return false
 	}
-	k.mu.Lock()
-	k.pinned[id] = time.Now()
-	k.mu.Unlock()
 	if dice%5 == 0 {
-		k.mu.Lock()
-		delete(k.pinned, id)
-		k.mu.Unlock()
+		k.letGo(id)
 		asked.Pin(ctx, id.String(), true) //nolint:errcheck // it may stay pinned
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.loose[id] {
+		k.pinned[id] = time.Now()
+	}
 	return true
+}
+
+func (k *keeper) letGo(id uuid.UUID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.loose[id] = true
+	delete(k.pinned, id)
 }
 
 // age makes the uploads of half of the builds eight days older.

@@ -26,7 +26,7 @@ func standings(builds []job.Build) []struct {
 	standing
 } {
 	sorted := slices.SortedFunc(slices.Values(builds), func(a, b job.Build) int {
-		return cmp.Or(cmp.Compare(a.Job, b.Job), b.Started.Compare(a.Started))
+		return cmp.Or(cmp.Compare(a.Job, b.Job), b.Started.Compare(a.Started), slices.Compare(b.UUID[:], a.UUID[:]))
 	})
 	ranked := make([]struct {
 		job.Build

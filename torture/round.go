@@ -88,7 +88,7 @@ func (r *round) run(ctx context.Context) (err error) {
 		fmt.Printf("no disk is filled: %v\n", noDisks)
 	}
 	r.fleet, r.customer = f, newCustomer(f, filepath.Join(r.bin, "torture"), r.plan.jobs)
-	r.keeper = &keeper{fleet: f, find: r.find, pinned: map[uuid.UUID]time.Time{}}
+	r.keeper = &keeper{fleet: f, find: r.find, pinned: map[uuid.UUID]time.Time{}, loose: map[uuid.UUID]bool{}}
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := f.start(); err != nil {
 		return err
