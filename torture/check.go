@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -51,7 +52,7 @@ func (r *round) check(ctx context.Context) error {
 	r.checkKept(builds)
 	r.checkPosted(builds)
 	r.checkExported(ctx, straight, builds)
-	if err := r.checkRemoved(); err != nil {
+	if err := errors.Join(r.checkRemoved(), r.checkDownloads()); err != nil {
 		return err
 	}
 	if err := r.checkWatchers(builds); err != nil {

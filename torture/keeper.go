@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"builder/pkg/client"
+	"builder/pkg/job"
 
 	"github.com/google/uuid"
 )
@@ -24,6 +25,15 @@ type keeper struct {
 	mu     sync.Mutex
 	pinned map[uuid.UUID]time.Time // what must stay, and since when at the latest
 	loose  map[uuid.UUID]bool      // what was let go at some time: that may pass a pin
+
+	fetched map[string]job.Build // by the directory
+}
+
+func newKeeper(f *fleet, find func(string, ...any)) *keeper {
+	return &keeper{
+		fleet: f, find: find,
+		pinned: map[uuid.UUID]time.Time{}, loose: map[uuid.UUID]bool{}, fetched: map[string]job.Build{},
+	}
 }
 
 // What keepers do.
@@ -44,9 +54,12 @@ func (k *keeper) do(ctx context.Context, s step) (done bool, err error) {
 	}
 	asked := k.fleet.client(false)
 	defer asked.Close() //nolint:errcheck // nothing was kept back
-	if s.what == prunes {
+	switch s.what {
+	case prunes:
 		_, err := asked.Prune(ctx, "", false)
 		return err == nil, nil
+	case downloads:
+		return k.download(ctx, asked, s), nil
 	}
 	return k.pin(ctx, asked, s.dice), nil
 }

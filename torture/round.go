@@ -67,7 +67,7 @@ func (r *round) surprised(p *process, status *os.ProcessState) {
 // run is the round. The error is one of the torture itself.
 func (r *round) run(ctx context.Context) (err error) {
 	ledger := filepath.Join(r.dir, "ledger")
-	for _, dir := range []string{r.dir, ledger, filepath.Join(r.dir, "logs"), filepath.Join(r.dir, "hooked"), filepath.Join(r.dir, "upload-hooks")} {
+	for _, dir := range []string{r.dir, ledger, filepath.Join(r.dir, "logs"), filepath.Join(r.dir, "hooked"), filepath.Join(r.dir, "upload-hooks"), filepath.Join(r.dir, "downloads")} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func (r *round) run(ctx context.Context) (err error) {
 		fmt.Printf("no disk is filled: %v\n", noDisks)
 	}
 	r.fleet, r.customer = f, newCustomer(f, filepath.Join(r.bin, "torture"), r.plan.jobs)
-	r.keeper = &keeper{fleet: f, find: r.find, pinned: map[uuid.UUID]time.Time{}, loose: map[uuid.UUID]bool{}}
+	r.keeper = newKeeper(f, r.find)
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := f.start(); err != nil {
 		return err
@@ -145,7 +145,7 @@ func (r *round) suffer(ctx context.Context) error {
 		if slices.Contains([]string{schedules, executes, cancels, follows, observes}, s.what) {
 			run = func() (bool, error) { return r.customer.do(insisting, s) }
 		}
-		if slices.Contains([]string{pins, ages, prunes, verifies}, s.what) {
+		if slices.Contains([]string{pins, ages, prunes, verifies, downloads}, s.what) {
 			run = func() (bool, error) { return r.keeper.do(insisting, s) }
 		}
 		busy.Go(func() {

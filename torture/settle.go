@@ -22,12 +22,12 @@ func (r *round) settle(ctx context.Context) bool {
 	straight := r.fleet.client(true)
 	defer straight.Close() //nolint:errcheck // nothing was kept back
 	busy := ""
-	waiting, err := os.Create(filepath.Join(r.dir, "logs", "settling"))
+	log, err := os.Create(filepath.Join(r.dir, "logs", "settling"))
 	if err != nil {
 		r.find("%v", err)
 		return false
 	}
-	defer waiting.Close()
+	defer log.Close()
 	for time.Since(begun) < patience {
 		if err := r.fleet.start(); err != nil { // the worker that does one build at a time
 			r.find("%v", err)
@@ -37,7 +37,7 @@ func (r *round) settle(ctx context.Context) bool {
 			r.quiet = time.Since(begun)
 			return true
 		}
-		fmt.Fprintf(waiting, "%v: %s\n", time.Since(begun), busy)
+		fmt.Fprintf(log, "%v: %s\n", time.Since(begun), busy)
 		rest(ctx, 100*time.Millisecond)
 	}
 	r.find("all should be at rest after %v: %s", patience, busy)
@@ -71,7 +71,7 @@ func (r *round) busy(ctx context.Context, straight *client.Client) string {
 	for _, b := range status.Building {
 		busy = append(busy, fmt.Sprintf("build %v of %s is on %s, away since %v", b.UUID, b.Job, b.Worker, b.Away))
 	}
-	busy = append(busy, r.undelivered(ctx, straight)...)
+	busy = append(busy, r.waiting(ctx, straight)...)
 	for _, w := range r.fleet.workers {
 		held, err := w.held()
 		if err != nil {
@@ -92,8 +92,8 @@ func (r *round) busy(ctx context.Context, straight *client.Client) string {
 	return strings.Join(busy, "; ")
 }
 
-// undelivered is what is in the outbox, which is sent at once.
-func (r *round) undelivered(ctx context.Context, straight *client.Client) []string {
+// waiting is what is in the outbox, which is sent at once.
+func (r *round) waiting(ctx context.Context, straight *client.Client) []string {
 	outbox, err := straight.Outbox(ctx, "", 0)
 	if err != nil {
 		return []string{fmt.Sprintf("asking for the outbox: %v", err)}

@@ -85,7 +85,7 @@ func (r *round) checkRemoved() error {
 		if err != nil {
 			return err
 		}
-		r.checkUploadedFiles(id, p, expected, whole)
+		r.checkUploadedFiles(id, p, expected, whole && !r.customer.cancelled[name]) // see undelivered
 	}
 	return nil
 }
