@@ -19,7 +19,15 @@ func (r *round) checkBuild(b ended, o order) error {
 	if text := wrongConsole(b.console, o.payload.text(b.UUID.String()), whole, o.job.Limits.MaxConsole > 0); text != "" {
 		r.find("build %v of %s (%s), %q: console: %s", b.UUID, b.Job, b.Worker, b.Result, text)
 	}
-	return r.checkArtifacts(b, o, whole && b.Result.Cause != job.TooLarge)
+	return r.checkArtifacts(b, o, whole && b.Result.Cause != job.TooLarge && !r.undelivered(b))
+}
+
+// undelivered reports whether artifacts may be lacking: when somebody wants the end of
+// a build, that is not waited for a worker that is away. The record says so.
+func (r *round) undelivered(b ended) bool {
+	return r.customer.cancelled[b.Job] && slices.ContainsFunc(b.Notes, func(note string) bool {
+		return strings.Contains(note, "the worker did not deliver it") || strings.HasPrefix(note, "the artifacts are lacking")
+	})
 }
 
 // finishes reports whether the script has ended by itself.
@@ -131,15 +139,16 @@ func difference(got, expected []byte) string {
 // checkArtifacts compares those in the record. Where the script did not end there
 // may be fewer, but none that is not whole.
 func (r *round) checkArtifacts(b ended, o order, all bool) error {
+	files, err := o.payload.artifacts()
+	if err != nil {
+		return err
+	}
 	left := map[string]job.Artifact{}
-	for _, f := range o.payload.Files {
-		a, err := f.artifact()
-		if err != nil {
-			return err
-		}
+	for _, a := range files {
 		left[a.Path] = a
 	}
 	for _, got := range b.Artifacts {
+		got.Location = "" // that is looked at with the contents
 		expected, ok := left[got.Path]
 		delete(left, got.Path)
 		if !ok || got != expected {

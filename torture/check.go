@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,8 +24,17 @@ type ended struct {
 
 // check looks whether everything is as it should be, and ends what runs.
 func (r *round) check(ctx context.Context) error {
-	builds, err := r.fetch(ctx)
+	straight := r.fleet.client(true)
+	defer straight.Close() //nolint:errcheck // nothing was kept back
+	if err := r.keeper.prune(ctx, straight, r.customer); err != nil {
+		return err
+	}
+	r.keeper.verify(ctx, false)
+	builds, err := r.fetch(ctx, straight)
 	if err != nil {
+		return err
+	}
+	if err := r.readLog(builds); err != nil {
 		return err
 	}
 	for _, b := range builds {
@@ -38,11 +48,13 @@ func (r *round) check(ctx context.Context) error {
 			return err
 		}
 	}
-	// Of these, the journal alone knows: there was no room for a record.
-	if r.unrecorded, err = r.logged(r.fleet.server.log, "storing the failure of the build"); err != nil {
+	r.checkRuns(builds)
+	r.checkKept(builds)
+	r.checkPosted(builds)
+	r.checkExported(ctx, straight, builds)
+	if err := errors.Join(r.checkRemoved(), r.checkDownloads()); err != nil {
 		return err
 	}
-	r.checkRuns(builds)
 	if err := r.checkWatchers(builds); err != nil {
 		return err
 	}
@@ -53,7 +65,36 @@ func (r *round) check(ctx context.Context) error {
 		return err
 	}
 	r.farewell()
+	r.keeper.verify(ctx, false, "--repair")
 	return r.checkData(builds)
+}
+
+// readLog finds out of which builds the server alone tells.
+func (r *round) readLog(builds map[uuid.UUID]ended) error {
+	// Of these, the journal alone knows: there was no room for a record.
+	unrecorded, err := r.logged(r.fleet.server.log, "storing the failure of the build")
+	if err != nil {
+		return err
+	}
+	removed, err := r.logged(r.fleet.server.log, "build removed")
+	if err != nil {
+		return err
+	}
+	r.unrecorded, r.removed = map[string]string{}, map[uuid.UUID]string{}
+	for id, l := range unrecorded {
+		r.unrecorded[id] = l.Job
+	}
+	for name, l := range removed {
+		id, err := uuid.Parse(name)
+		if err != nil {
+			return err
+		}
+		// It is logged before: what is there was kept, since the server was killed.
+		if _, known := builds[id]; !known {
+			r.removed[id] = l.Job
+		}
+	}
+	return nil
 }
 
 // kindOf names a result in the table.
@@ -65,9 +106,7 @@ func kindOf(result job.Result) string {
 }
 
 // fetch asks for all builds, by way of a client that watches each.
-func (r *round) fetch(ctx context.Context) (map[uuid.UUID]ended, error) {
-	straight := r.fleet.client(true)
-	defer straight.Close() //nolint:errcheck // nothing was kept back
+func (r *round) fetch(ctx context.Context, straight *client.Client) (map[uuid.UUID]ended, error) {
 	list, err := straight.Builds(ctx, "", 1_000_000)
 	if err != nil {
 		return nil, fmt.Errorf("listing builds: %w", err)
@@ -109,8 +148,15 @@ func (r *round) checkRuns(builds map[uuid.UUID]ended) {
 		jobs[b.Job] = append(jobs[b.Job], b)
 	}
 	unrecorded := slices.Collect(maps.Values(r.unrecorded))
+	removed := map[string]int{} // of each job; each is of one run
+	for _, name := range r.removed {
+		removed[name]++
+	}
 	for run, name := range r.customer.promises() {
-		if len(runs[run]) == 0 && !r.customer.cancelled[name] && !slices.Contains(unrecorded, name) {
+		if len(runs[run]) > 0 || r.customer.cancelled[name] || slices.Contains(unrecorded, name) {
+			continue
+		}
+		if removed[name]--; removed[name] < 0 {
 			r.find("run %d of %s was promised, and there is no build of it", run, name)
 		}
 	}

@@ -34,6 +34,8 @@ var faults = []struct {
 	{"double", 10, 2 * time.Second},
 	{"fill the server's disk", 3, 3 * time.Second},
 	{"fill a worker's disk", 4, 4 * time.Second},
+	{"break a frontend", 4, 4 * time.Second},
+	{"break the depot", 4, 3 * time.Second},
 }
 
 // newFault draws one.
@@ -79,7 +81,16 @@ func (f *fleet) do(ctx context.Context, s step) (done bool, err error) {
 	case "fill the server's disk":
 		return f.fill(ctx, f.data, s)
 	case "fill a worker's disk":
-		return f.fill(ctx, w.volume, s)
+		from := time.Now()
+		done, err := f.fill(ctx, w.volume, s)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		w.full = append(w.full, period{from, time.Now()})
+		return done, err
+	case "break a frontend":
+		return []*frontend{f.good, f.bad}[s.dice%2].fail(ctx, s.takes), nil
+	case "break the depot":
+		return f.depot.fail(ctx, s.takes), nil
 	}
 	return f.storm(ctx, way, s)
 }

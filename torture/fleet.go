@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -23,6 +24,9 @@ type fleet struct {
 	data     volume
 	workers  []*worker
 	outside  *proxy // for clients
+	good     *frontend
+	bad      *frontend
+	depot    *depot
 
 	surprised func(*process, *os.ProcessState)
 
@@ -36,6 +40,15 @@ type worker struct {
 	volume
 	way  *proxy
 	once bool // it does one build and ends
+	full []period
+}
+
+// period is when something was so.
+type period struct{ from, to time.Time }
+
+// wasFull reports whether its disk was, at any time between these.
+func (w *worker) wasFull(from, to time.Time) bool {
+	return slices.ContainsFunc(w.full, func(p period) bool { return p.from.Before(to) && p.to.After(from) })
 }
 
 // The sizes of the disks: a worker asks for builds while it has 64 MiB.
@@ -54,9 +67,13 @@ const (
 // is not to pass for a server of the reference.
 var own = strconv.Itoa(wire.OwnVersion)
 
-// newFleet makes it, below dir. The error of the disks is for people.
-func newFleet(ctx context.Context, dir, bin string, surprised func(*process, *os.ProcessState)) (f *fleet, noDisks, err error) {
+// newFleet makes it, below dir, with sites that tell find what they should not get. The
+// error of the disks is for people.
+func newFleet(ctx context.Context, dir, bin string, seed uint64, surprised func(*process, *os.ProcessState), find func(string, ...any)) (f *fleet, noDisks, err error) {
 	f = &fleet{dir: dir, bin: bin, mark: "TORTURE=" + dir, surprised: surprised}
+	if err := f.open(ctx, seed, find); err != nil {
+		return nil, nil, err
+	}
 	if f.address, err = freeAddress(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -72,18 +89,34 @@ func newFleet(ctx context.Context, dir, bin string, surprised func(*process, *os
 		args: []string{
 			filepath.Join(bin, "builder-server"), "--port", port, "--dir", f.data.dir, "--config-dir", dir,
 			"--keepalive", beat.String(), "--worker-grace", workerGrace.String(), "--collect-timeout", "10s",
+			"--upload", f.good.url(), "--upload", f.bad.url(), "--upload-stall", "3s", "--store", f.depot.url(),
 		},
 	}
 	if f.outside, err = newProxy(ctx, f.address); err != nil {
 		return nil, nil, err
 	}
-	for i, slots := range []int{4, 3, 3, 1} {
+	for i, slots := range []int{4, 3, 3, 1} { // the second one puts contents into the depot
 		if err := f.addWorker(ctx, i, slots, i == 3); err != nil {
 			return nil, nil, err
 		}
 	}
 	return f, noDisks, nil
 }
+
+// open opens the sites.
+func (f *fleet) open(ctx context.Context, seed uint64, find func(string, ...any)) (err error) {
+	if f.good, err = newFrontend(ctx, seed, false, find); err != nil {
+		return err
+	}
+	if f.bad, err = newFrontend(ctx, seed, true, find); err != nil {
+		return err
+	}
+	f.depot, err = newDepot(ctx, seed, find)
+	return err
+}
+
+// sites are all of them.
+func (f *fleet) sites() []*site { return []*site{&f.good.site, &f.bad.site, &f.depot.site} }
 
 func (f *fleet) addWorker(ctx context.Context, i, slots int, once bool) error {
 	w := &worker{once: once}
@@ -99,6 +132,9 @@ func (f *fleet) addWorker(ctx context.Context, i, slots int, once bool) error {
 	w.args = []string{
 		filepath.Join(f.bin, "builder-worker"), platform, "--remote", w.way.address(), "--dir", w.dir, "--name", name,
 		"--keepalive", beat.String(), "--max-delay", "1s", "--protocol", own, "--env", f.mark,
+	}
+	if i == 1 {
+		w.args = append(w.args, "--store", f.depot.url())
 	}
 	if !once {
 		w.args = append(w.args, "--persistent", "--slots", strconv.Itoa(slots))

@@ -44,10 +44,15 @@ func (r *round) checkRejected(builds map[uuid.UUID]ended) error {
 			return err
 		}
 		for _, entry := range entries {
-			reason, err := os.ReadFile(filepath.Join(dir, entry.Name(), "reason"))
+			file := filepath.Join(dir, entry.Name(), "reason")
+			reason, err := os.ReadFile(file)
 			if err != nil {
 				r.find("%s: rejected build: %v", w.name, err)
 				continue
+			}
+			rejected, err := os.Stat(file)
+			if err != nil {
+				return err
 			}
 			id, err := uuid.Parse(entry.Name())
 			b, known := builds[id]
@@ -55,10 +60,10 @@ func (r *round) checkRejected(builds map[uuid.UUID]ended) error {
 			switch {
 			case err != nil:
 				r.find("%s: %s is in %s", w.name, entry.Name(), dir)
-			case !known && r.unrecorded[entry.Name()] != "":
+			case !known && (r.unrecorded[entry.Name()] != "" || r.removed[id] != ""):
 			case !known:
 				r.find("%s: build %v was rejected (%s), and the server does not know it", w.name, id, shorten(string(reason)))
-			case !decided(b.Result) && r.done["fill a worker's disk"] > 0:
+			case !decided(b.Result) && w.wasFull(b.Started, rejected.ModTime()):
 				// An end that the full disk did not keep is told, and forgotten when the
 				// worker is restarted before it hears that the server has it.
 			case !decided(b.Result):
@@ -74,22 +79,25 @@ func decided(result job.Result) bool {
 	return result.Kind == job.Failed && (result.Cause == job.WorkerLost || result.Cause == job.Cancelled || result.Cause == job.ServerSide)
 }
 
-// logged are the builds of lines with that message, with their jobs.
-func (r *round) logged(file, message string) (map[string]string, error) {
+// line is one of a log.
+type line struct{ Message, Build, Job, Result string }
+
+// logged are the last lines with that message, by build.
+func (r *round) logged(file, message string) (map[string]line, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	found := map[string]string{}
+	found := map[string]line{}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		var entry struct{ Message, Build, Job string }
+		var entry line
 		err := json.Unmarshal(lines.Bytes(), &entry)
 		switch {
 		case err == nil && entry.Message == message:
-			found[entry.Build] = entry.Job
+			found[entry.Build] = entry
 		case err != nil && !strings.HasPrefix(lines.Text(), "builder-"): // a last word
 			r.find("%s: %s", file, shorten(lines.Text())) // a crash
 		}
@@ -109,12 +117,12 @@ func (r *round) checkData(builds map[uuid.UUID]ended) error {
 	}
 	for _, entry := range entries {
 		name, twice := strings.CutSuffix(entry.Name(), ".twice")
-		if handedOut[name] = "?"; twice {
+		if handedOut[name] = (line{}); twice {
 			r.find("build %s began twice", name)
 		}
 	}
 	for name := range handedOut {
-		if id, err := uuid.Parse(name); err != nil || builds[id].UUID != id && r.unrecorded[name] == "" {
+		if id, err := uuid.Parse(name); err != nil || builds[id].UUID != id && r.unrecorded[name] == "" && r.removed[id] == "" {
 			r.find("build %s was handed out, and there is no record of it", name)
 		}
 	}
@@ -134,8 +142,7 @@ func (r *round) checkData(builds map[uuid.UUID]ended) error {
 	if len(records) != len(builds) {
 		r.find("there are %d records and %d builds", len(records), len(builds))
 	}
-	r.checkContents(own, builds)
-	return r.checkJournal(filepath.Join(own, "state"), builds)
+	return r.checkJournal(own, builds)
 }
 
 func (r *round) checkEmpty(dir string) {
@@ -148,23 +155,6 @@ func (r *round) checkEmpty(dir string) {
 	}
 }
 
-// checkContents reads each content that a build has.
-func (r *round) checkContents(own string, builds map[uuid.UUID]ended) {
-	seen := map[job.Content]bool{}
-	for _, b := range builds {
-		for _, a := range b.Artifacts {
-			if seen[a.Content] {
-				continue
-			}
-			seen[a.Content] = true
-			name := a.String()
-			if got, err := contentOf(filepath.Join(own, "content", name[:2], name)); err != nil || got != a.Content {
-				r.find("content %v of build %v: it is %v (%v)", a.Content, b.UUID, got, err)
-			}
-		}
-	}
-}
-
 // sameEnd reports whether the state has the end of a record: of long texts it keeps
 // the beginning.
 func sameEnd(record, state job.Result) bool {
@@ -174,9 +164,9 @@ func sameEnd(record, state job.Result) bool {
 	return fits && record == state
 }
 
-// checkJournal reads the state as a server would.
-func (r *round) checkJournal(dir string, builds map[uuid.UUID]ended) error {
-	j, state, err := journal.Open(disk.OS{}, dir, schedule.New, journal.Options{})
+// checkJournal reads the state as a server would, and the contents.
+func (r *round) checkJournal(own string, builds map[uuid.UUID]ended) error {
+	j, state, err := journal.Open(disk.OS{}, filepath.Join(own, "state"), schedule.New, journal.Options{})
 	if err != nil {
 		r.find("reading the state: %v", err)
 		return nil
@@ -184,15 +174,18 @@ func (r *round) checkJournal(dir string, builds map[uuid.UUID]ended) error {
 	for b := range state.Buildings() {
 		r.find("build %v of %s has no end in the journal", b.UUID, b.Run.Job.Name)
 	}
+	var scripts []job.Content
 	for entry := range state.Entries() {
+		scripts = append(scripts, entry.Job.Script)
 		last := entry.Last
-		if last == nil || r.unrecorded[last.UUID.String()] != "" {
+		if last == nil || r.unrecorded[last.UUID.String()] != "" || r.removed[last.UUID] != "" {
 			continue
 		}
 		if b := builds[last.UUID]; b.UUID != last.UUID || !sameEnd(b.Result, last.Result) {
 			r.find("build %v of %s ended as %q, by the journal as %q", last.UUID, entry.Job.Name, b.Result, last.Result)
 		}
 	}
+	r.checkContents(own, scripts, builds)
 	if err := j.Close(); err != nil {
 		return fmt.Errorf("closing the state: %w", err)
 	}

@@ -54,7 +54,20 @@ func newOrder(i int, random *rand.Rand, ledger string) order {
 	if random.IntN(6) == 0 {
 		o.job.Retries = job.Retries{OnFailure: o.job.Retries.OnFailure}
 	}
+	if i < few {
+		keepFew(&o, random)
+	}
 	return o
+}
+
+// keepFew makes it a job of which not all builds are kept, and not much is printed: of
+// those that are gone a frontend alone can tell.
+func keepFew(o *order, random *rand.Rand) {
+	o.job.Limits.MaxConsole, o.payload.Lines = 0, o.payload.Lines%300
+	o.job.Retention = job.Retention{Builds: 1 + random.Int64N(2)}
+	if random.IntN(3) == 0 {
+		o.job.Retention = job.Retention{Bytes: 1 + random.Int64N(400_000)}
+	}
 }
 
 // newFiles draws artifacts: some that other jobs have too.

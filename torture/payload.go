@@ -68,6 +68,19 @@ func (f file) artifact() (job.Artifact, error) {
 	return a, err
 }
 
+// artifacts are all of them.
+func (p payload) artifacts() ([]job.Artifact, error) {
+	var all []job.Artifact
+	for _, f := range p.Files {
+		a, err := f.artifact()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
 // script makes the job's script.
 func (p payload) script(program string) ([]byte, error) {
 	text, err := json.Marshal(p)

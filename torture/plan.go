@@ -39,6 +39,9 @@ func (s step) String() string {
 
 const platform = "torture"
 
+// few is how many jobs there are of which only some builds are kept.
+const few = 20
+
 // newPlan draws a plan: jobs are wanted in the first part of the time, faults
 // happen in all of it.
 func newPlan(seed uint64, takes time.Duration, jobs int, ledger string) plan {
@@ -54,10 +57,16 @@ func newPlan(seed uint64, takes time.Duration, jobs int, ledger string) plan {
 	for _, w := range []struct {
 		what  string
 		count int
-	}{{executes, jobs / 2}, {follows, jobs / 8}, {observes, jobs / 8}, {cancels, jobs / 10}} {
+	}{
+		{executes, jobs / 2}, {follows, jobs / 8}, {observes, jobs / 8}, {cancels, jobs / 10},
+		{pins, jobs / 8}, {ages, jobs / 16}, {prunes, jobs / 10}, {verifies, jobs / 40}, {downloads, jobs / 16},
+	} {
 		for range w.count {
 			i := random.IntN(jobs)
-			p.add(step{at: wanted[i] + rand64(random, takes-wanted[i]), what: w.what, target: i})
+			if w.what == executes && random.IntN(2) == 0 {
+				i %= few // so that some have many builds, of which few are kept
+			}
+			p.add(step{at: wanted[i] + rand64(random, takes-wanted[i]), what: w.what, target: i, dice: random.IntN(1000)})
 		}
 	}
 	for at := time.Second; at < takes; at += gap(random) {

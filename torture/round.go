@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"builder/pkg/client"
+	"github.com/google/uuid"
 )
 
 // round is one plan, from beginning to end.
@@ -28,6 +28,7 @@ type round struct {
 	plan     plan
 	fleet    *fleet
 	customer *customer
+	keeper   *keeper
 
 	mu       sync.Mutex
 	findings []string
@@ -35,11 +36,9 @@ type round struct {
 	results  map[string]int // of builds
 	quiet    time.Duration  // that it took all to come to rest
 
-	unrecorded map[string]string // builds for which the server had no room, with their jobs
+	unrecorded map[string]string    // builds for which the server had no room, with their jobs
+	removed    map[uuid.UUID]string // builds that retention says it removed, with their jobs
 }
-
-// patience is how long all may take to come to rest.
-const patience = 90 * time.Second
 
 // find notes what should not be.
 func (r *round) find(format string, args ...any) {
@@ -68,17 +67,20 @@ func (r *round) surprised(p *process, status *os.ProcessState) {
 // run is the round. The error is one of the torture itself.
 func (r *round) run(ctx context.Context) (err error) {
 	ledger := filepath.Join(r.dir, "ledger")
-	for _, dir := range []string{r.dir, ledger, filepath.Join(r.dir, "logs")} {
+	for _, dir := range []string{r.dir, ledger, filepath.Join(r.dir, "logs"), filepath.Join(r.dir, "hooked"), filepath.Join(r.dir, "upload-hooks"), filepath.Join(r.dir, "downloads")} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
 		}
+	}
+	if err := writeHook(r.dir); err != nil {
+		return err
 	}
 	r.done, r.results = map[string]int{}, map[string]int{}
 	r.plan = newPlan(r.seed, r.takes, r.jobs, ledger)
 	if err := r.write("plan", r.plan.print); err != nil {
 		return err
 	}
-	f, noDisks, err := newFleet(ctx, r.dir, r.bin, r.surprised)
+	f, noDisks, err := newFleet(ctx, r.dir, r.bin, r.seed, r.surprised, r.find)
 	if err != nil {
 		return err
 	}
@@ -86,6 +88,7 @@ func (r *round) run(ctx context.Context) (err error) {
 		fmt.Printf("no disk is filled: %v\n", noDisks)
 	}
 	r.fleet, r.customer = f, newCustomer(f, filepath.Join(r.bin, "torture"), r.plan.jobs)
+	r.keeper = newKeeper(f, r.find)
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := f.start(); err != nil {
 		return err
@@ -142,6 +145,9 @@ func (r *round) suffer(ctx context.Context) error {
 		if slices.Contains([]string{schedules, executes, cancels, follows, observes}, s.what) {
 			run = func() (bool, error) { return r.customer.do(insisting, s) }
 		}
+		if slices.Contains([]string{pins, ages, prunes, verifies, downloads}, s.what) {
+			run = func() (bool, error) { return r.keeper.do(insisting, s) }
+		}
 		busy.Go(func() {
 			from := time.Since(r.begun)
 			done, err := run()
@@ -173,6 +179,9 @@ func (r *round) calm() error {
 		way.setWeather(weather{})
 		way.cut(func(*pair) bool { return true })
 	}
+	for _, s := range r.fleet.sites() {
+		s.heal()
+	}
 	r.fleet.server.signal(syscall.SIGCONT)
 	for _, w := range r.fleet.workers {
 		w.signal(syscall.SIGCONT)
@@ -188,88 +197,15 @@ func (r *round) calm() error {
 	return errors.Join(failures...)
 }
 
-// settle waits until nothing is left to do. It reports false if that does not
-// happen.
-func (r *round) settle(ctx context.Context) bool {
-	begun := time.Now()
-	straight := r.fleet.client(true)
-	defer straight.Close() //nolint:errcheck // nothing was kept back
-	busy := ""
-	waiting, err := os.Create(filepath.Join(r.dir, "logs", "settling"))
-	if err != nil {
-		r.find("%v", err)
-		return false
-	}
-	defer waiting.Close()
-	for time.Since(begun) < patience {
-		if err := r.fleet.start(); err != nil { // the worker that does one build at a time
-			r.find("%v", err)
-			return false
-		}
-		if busy = r.busy(ctx, straight); busy == "" {
-			r.quiet = time.Since(begun)
-			return true
-		}
-		fmt.Fprintf(waiting, "%v: %s\n", time.Since(begun), busy)
-		rest(ctx, 100*time.Millisecond)
-	}
-	r.find("all should be at rest after %v: %s", patience, busy)
-	return false
-}
-
-// busy is what is still going on, "" when nothing is. Runs that wait are told to
-// go on, as impatient people do.
-func (r *round) busy(ctx context.Context, straight *client.Client) string {
-	status, err := straight.Status(ctx)
-	if err != nil {
-		return fmt.Sprintf("asking the server: %v", err)
-	}
-	var busy []string
-	for _, j := range status.Jobs {
-		if j.Parked {
-			busy = append(busy, "job "+j.Job.Name+" is parked")
-			if err := r.customer.execute(ctx, straight, j.Job.Name); err != nil {
-				r.find("executing the parked job %s: %v", j.Job.Name, err)
-			}
-		}
-	}
-	for _, p := range status.Platforms {
-		for _, run := range p.Queue {
-			busy = append(busy, fmt.Sprintf("run %d of %s is queued", run.ID, run.Job.Name))
-			if !run.After.IsZero() {
-				straight.Execute(ctx, run.Job.Name, "") //nolint:errcheck // it is asked again
-			}
-		}
-	}
-	for _, b := range status.Building {
-		busy = append(busy, fmt.Sprintf("build %v of %s is on %s, away since %v", b.UUID, b.Job, b.Worker, b.Away))
-	}
-	for _, w := range r.fleet.workers {
-		held, err := w.held()
-		if err != nil {
-			busy = append(busy, err.Error())
-		}
-		for _, name := range held {
-			busy = append(busy, w.name+" has "+name)
-		}
-	}
-	for _, w := range r.fleet.watchers {
-		if w.running() {
-			busy = append(busy, w.name+" has not ended: "+strings.Join(w.args, " "))
-		}
-	}
-	for _, left := range remains("/nowhere", r.fleet.mark) {
-		busy = append(busy, "process "+left)
-	}
-	return strings.Join(busy, "; ")
-}
-
 // close ends everything that is left, and keeps what tells of findings.
 func (r *round) close() error {
 	r.fleet.kill()
 	var failures []error
 	for _, way := range r.fleet.ways() {
 		failures = append(failures, way.Close())
+	}
+	for _, s := range r.fleet.sites() {
+		failures = append(failures, s.Close())
 	}
 	for _, v := range r.fleet.volumes() {
 		keep := ""

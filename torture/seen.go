@@ -58,7 +58,7 @@ func (r *round) wrongShow(s said, out []byte, builds map[uuid.UUID]ended, killed
 		case last && (killed || !s.ended) && bytes.HasPrefix(b.console, out):
 			out = nil
 		case !ok || b.Result.Cause == job.ServerSide:
-			return "" // the server had no room for what it showed
+			return "" // it was removed, or the server had no room for what it showed
 		default:
 			return fmt.Sprintf("the console of build %v: %s", id, difference(out, b.console))
 		}
@@ -75,6 +75,7 @@ func (r *round) wrongShow(s said, out []byte, builds map[uuid.UUID]ended, killed
 // excused are the last words of a client that had nothing to show, or was refused.
 func excused(text string) bool {
 	for _, known := range []string{
+		"no such build", // any more
 		"has not been built yet", "no job is called", "unknown job", "was cancelled or unscheduled",
 		// What the disk had no room for, or the server no time.
 		"the change was not kept", "may be kept or not", "no space left", "is shutting down",
@@ -99,6 +100,9 @@ func (r *round) checkExports(ctx context.Context, builds map[uuid.UUID]ended) er
 	}
 	n := 0
 	for id, b := range builds {
+		if _, pruned := r.keeper.has(b.Job, id, "pruned"); pruned {
+			continue
+		}
 		if n++; n > exported {
 			return nil
 		}

@@ -196,10 +196,11 @@ func (b *build) keep(record job.Build) (job.Build, error) {
 // discard removes what is there of a build that has no record, and so can not be
 // shown: its console may be what fills the disk.
 func (b *build) discard() {
-	if b.draft == nil {
-		return
+	discard := func() error { return b.store.Discard(b.Run.Job.Name, b.UUID) }
+	if b.draft != nil {
+		discard = b.draft.Discard
 	}
-	if err := b.draft.Discard(); err != nil {
+	if err := discard(); err != nil {
 		b.log.Error().Err(err).Msg("removing a build that could not be stored")
 	}
 }

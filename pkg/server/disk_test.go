@@ -11,6 +11,7 @@ import (
 
 	"builder/pkg/job"
 	"builder/pkg/server"
+	"builder/pkg/store"
 	"builder/pkg/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -177,6 +178,11 @@ func TestFullStore(t *testing.T) {
 				e := r.export(r.builds("one")[0].UUID)
 				if diff := cmp.Diff([]string{"printed"}, e.Lines); diff != "" || len(e.Files["a"]) != 300_000 {
 					t.Errorf("kept %d octets and the console (-want +got):\n%s", len(e.Files["a"]), diff)
+				}
+				// What was not kept has left nothing that looks like a build.
+				damage := func(d store.Damage) { t.Errorf("damaged: %v", d) }
+				if _, err := server.Verify(t.Context(), r.config.Dir, store.VerifyOptions{Report: damage}); err != nil {
+					t.Error(err)
 				}
 				r.restart()
 				r.idle("one")

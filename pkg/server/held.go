@@ -434,6 +434,12 @@ func (h *held) finish(ctx context.Context, step life.Step) {
 			h.draft.Drop(lacking.Content, "the worker did not deliver it")
 		}
 	}
+	h.mu.Lock()
+	if !h.decided.IsZero() && !h.offered && !h.unheard {
+		// What the worker offered before is known to a server that has ended.
+		h.notes = append(h.notes, "the artifacts are lacking, if there were any: the worker was away when the build ended")
+	}
+	h.mu.Unlock()
 	if err := h.end(ctx, *step.End, step.Uncounted); err != nil && !errors.Is(err, schedule.ErrEnded) {
 		h.suspend() // the server ends
 	}

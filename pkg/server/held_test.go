@@ -327,6 +327,26 @@ func TestCancelKept(t *testing.T) {
 	}
 }
 
+// TestDecidedAway: a build whose end was fixed, though artifacts were lacking, ends so
+// when the server was restarted meanwhile; the record says that they are lacking.
+func TestDecidedAway(t *testing.T) {
+	r := start(t)
+	p, id := r.handedOut()
+	if err := r.client().Cancel(t.Context(), "one", ""); err != nil {
+		t.Fatal(err)
+	}
+	p.receive(wire.KindStop)
+	offer := []job.Artifact{{Path: "a", Mode: 0o644, Content: job.ContentOf([]byte("lacking"))}}
+	p.send(wire.Done{UUID: id, Result: success, Artifacts: offer})
+	wait(t, "the decision", func() bool { return r.log.count("build decided") > 0 })
+	r.restart()
+	build := r.ended("one", 1)[0]
+	notes := strings.Join(r.notes(id), "\n")
+	if !build.Result.Success() || !strings.Contains(notes, "the artifacts are lacking") {
+		t.Errorf("ended as %v, with the notes %q", build.Result, notes)
+	}
+}
+
 // TestDeaf: a worker that does not stop its build in time does not hold up its
 // result, and is refused when it comes with another one.
 func TestDeaf(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"builder/pkg/hooks"
 	"builder/pkg/job"
 	"builder/pkg/schedule"
+	"builder/pkg/store"
 	"builder/pkg/upload"
 
 	"github.com/google/uuid"
@@ -185,17 +186,16 @@ type posts struct {
 
 // Delivered implements upload.Journal.
 //
-// The mark lets the artifacts go some days after a frontend has them; should the
-// server be killed before it, they stay for as long as the build.
+// The mark lets the artifacts go some days after a frontend has them. It comes first:
+// without it they would stay for as long as the build, and nobody would try again. Until
+// the build has left the outbox nothing of it goes.
 func (p posts) Delivered(ctx context.Context, id uuid.UUID) error {
-	err := p.change(ctx, func(st *schedule.State) (schedule.Event, error) { return st.Deliver(id, p.remote) })
-	if err != nil || p.remote == hooksRemote {
-		return err
+	if p.remote != hooksRemote {
+		if err := p.s.store.MarkUploaded(id); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
 	}
-	if err := p.s.store.MarkUploaded(id); err != nil {
-		p.s.Log.Error().Err(err).Stringer("build", id).Msg("marking a build as uploaded")
-	}
-	return nil
+	return p.change(ctx, func(st *schedule.State) (schedule.Event, error) { return st.Deliver(id, p.remote) })
 }
 
 // Parked implements upload.Journal.

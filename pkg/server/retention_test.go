@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -168,6 +169,35 @@ func TestPruneUploaded(t *testing.T) {
 	list, err := r.client().List(t.Context(), "one", 10)
 	if err != nil || len(list.Marks) != 1 || !list.Marks[0].Pruned || list.Marks[0].At.IsZero() {
 		t.Errorf("marks %+v, %v", list.Marks, err)
+	}
+}
+
+// TestUploadedMarkKept: a build leaves the outbox when it is marked as uploaded, and not
+// before: nobody would mark it later.
+func TestUploadedMarkKept(t *testing.T) {
+	f := newFrontend(t)
+	files := newFaulty()
+	files.set(func(_, name string) error {
+		if filepath.Base(name) == "uploaded" {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	r := start(t, func(c *server.Config) { c.Files, c.Uploads = files, uploads(t, f.URL+"/upload") })
+	r.schedule("one", "p", "x")
+	id := r.build("text")
+	wait(t, "the mark that fails", func() bool { return r.log.count("build not delivered", "uploaded: no space left") > 0 })
+	outbox, err := r.client().Outbox(t.Context(), "", 0)
+	if err != nil || len(outbox.Posts) != 1 || outbox.Posts[0].UUID != id {
+		t.Errorf("in the outbox: %+v, %v", outbox.Posts, err)
+	}
+	files.set(nil)
+	wait(t, "the delivery", func() bool {
+		outbox, err = r.client().Outbox(t.Context(), "", 0)
+		return err == nil && len(outbox.Posts) == 0
+	})
+	if _, err := os.Stat(filepath.Join(r.config.Dir, "v1/builds/one", id.String(), "uploaded")); err != nil || f.posts(id) != 1 {
+		t.Errorf("delivered, sent %d times, but %v", f.posts(id), err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"builder/pkg/console"
 	"builder/pkg/job"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -163,9 +164,16 @@ func (d *Draft) Discard() error {
 	if err := d.Abandon(); err != nil {
 		return err
 	}
+	return d.store.Discard(d.job, d.place.id)
+}
+
+// Discard removes what is there of a build that has no draft and no record, if
+// anything is: beginning or resuming one may have failed halfway.
+func (s *Store) Discard(jobName string, id uuid.UUID) error {
+	dir := s.dir(place{ours, directoryName(jobName), id})
 	for _, name := range []string{console.TextFile, console.IndexFile, "."} {
-		if err := d.store.fsys.Remove(filepath.Join(d.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("discarding build %v: %w", d.place.id, err)
+		if err := s.fsys.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("discarding build %v: %w", id, err)
 		}
 	}
 	return nil

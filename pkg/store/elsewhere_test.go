@@ -5,12 +5,14 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"builder/pkg/disk"
 	"builder/pkg/job"
+	"builder/pkg/retention"
 	"builder/pkg/store"
 
 	"github.com/google/go-cmp/cmp"
@@ -130,5 +132,44 @@ func verifyElsewhere(t *testing.T, dir string, there another, b job.Build) {
 	}
 	if err := flip(1)(filepath.Join(dir, contentName("here"))); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestVerifyPrunedElsewhere: what was pruned is not looked for elsewhere, where nobody
+// needs to keep it; its script is.
+func TestVerifyPrunedElsewhere(t *testing.T) {
+	dir := scratch(t)
+	s := open(t, disk.OS{}, dir)
+	there := another{job.ContentOf([]byte("there")): "there"}
+	s.Follow(there)
+	artifacts := offered(file{"a", "there"})
+	artifacts[0].Location = elsewhere
+	d := begin(t, s, 1)
+	offer(t, d, artifacts)
+	b := buildOf("hello", 1)
+	b.Script = job.ContentOf([]byte(script))
+	if _, err := s.Put(strings.NewReader(script)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Commit(b); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Prune(t.Context(), false, func(builds []retention.Build) (store.Decision, error) {
+		return store.Decision{Verdicts: []retention.Verdict{{Build: builds[0], Fate: retention.Strip}}}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, e := range map[string]store.Elsewhere{"gone there": another{}, "not followed": nil} {
+		if _, found := verify(t, disk.OS{}, dir, store.VerifyOptions{Elsewhere: e}); len(found) > 0 {
+			t.Errorf("%s: damaged: %v", name, found)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, contentName(script))); err != nil {
+		t.Fatal(err)
+	}
+	_, found := verify(t, disk.OS{}, dir, store.VerifyOptions{})
+	if len(found) != 1 || found[0].Part != store.PartScript {
+		t.Errorf("without its script: damaged: %v", found)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"builder/pkg/disk"
+	"builder/pkg/retention"
 	"builder/pkg/store"
 
 	"github.com/google/go-cmp/cmp"
@@ -153,5 +154,45 @@ func TestIndexInMemory(t *testing.T) {
 	list()
 	if info, err := os.Stat(index); err != nil || !info.Mode().IsRegular() {
 		t.Errorf("there is no index: %v", err)
+	}
+}
+
+// TestIndexKeepsRemoved: a build that goes while the index does not let it go is out of
+// the index after the next Prune.
+func TestIndexKeepsRemoved(t *testing.T) {
+	for _, refused := range []string{"DELETE", "INSERT"} {
+		t.Run(refused, func(t *testing.T) {
+			dir := scratch(t)
+			s := open(t, disk.OS{}, dir)
+			if _, err := s.List("", 0); err != nil {
+				t.Fatal(err)
+			}
+			db, err := sql.Open("sqlite", filepath.Join(dir, "v1", "index.sqlite"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			exec := func(statement string) {
+				t.Helper()
+				if _, err := db.ExecContext(t.Context(), statement); err != nil {
+					t.Fatal(err)
+				}
+			}
+			exec("CREATE TRIGGER refuse BEFORE " + refused + " ON builds BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
+			b := mustCommit(t, s, buildOf("alpha", 1), nil, nil)
+			_, err = s.Prune(t.Context(), false, func(builds []retention.Build) (store.Decision, error) {
+				return store.Decision{Verdicts: []retention.Verdict{{Build: builds[0], Fate: retention.Remove}}}, nil
+			})
+			if err == nil {
+				t.Error("the index refuses, and nobody is told")
+			}
+			exec("DROP TRIGGER refuse")
+			if _, err := s.Prune(t.Context(), false, keepAll); err != nil {
+				t.Fatal(err)
+			}
+			if builds, err := s.List("", 0); len(builds) > 0 || err != nil {
+				t.Errorf("build %v is gone, listed are %v, %v", b.UUID, builds, err)
+			}
+		})
 	}
 }

@@ -128,7 +128,21 @@ func (p *pruning) removeBuilds(ctx context.Context, verdicts []retention.Verdict
 		err = errors.Join(err, p.fsys.SyncDir(dir))
 	}
 	// Also after an error: those that were renamed are not found any more.
-	return errors.Join(err, p.index.flush(), p.index.remove(removed))
+	return errors.Join(err, p.unlist(removed))
+}
+
+// unlist takes builds that are gone out of the index, with those that it did not let
+// go before.
+func (p *pruning) unlist(removed []uuid.UUID) error {
+	p.listed = append(p.listed, removed...)
+	err := p.index.flush()
+	if err == nil {
+		err = p.index.remove(p.listed)
+	}
+	if err == nil {
+		p.listed = nil
+	}
+	return err
 }
 
 func (p *pruning) carryOut(v retention.Verdict, dir string) (bool, error) {
@@ -139,6 +153,8 @@ func (p *pruning) carryOut(v retention.Verdict, dir string) (bool, error) {
 		if v.Fate == retention.Strip {
 			return p.touch(filepath.Join(dir, prunedFile))
 		}
+		// Said before: of what is gone nothing else tells.
+		p.log.Info().Str("job", v.Job).Stringer("build", v.UUID).Str("reason", string(v.Bound)).Msg("build removed")
 		err := p.fsys.Rename(dir, dir+goneSuffix)
 		if err == nil {
 			p.found.gone = append(p.found.gone, dir+goneSuffix)

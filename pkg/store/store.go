@@ -87,6 +87,8 @@ type Store struct {
 	received atomic.Uint64
 	// pruning is held by the one Prune, marking by who decides by a build's marks.
 	pruning, marking sync.Mutex
+	// listed are builds that are gone and still in the index; it belongs to the Prune.
+	listed []uuid.UUID
 }
 
 // newStore has no index.

@@ -123,15 +123,19 @@ func (v *verifier) lookAtNamed(dir string, b job.Build) []Damage {
 			found = append(found, *d)
 		}
 	}
+	if len(b.Artifacts) == 0 || v.exists(filepath.Join(dir, prunedFile)) {
+		return found // nobody is to miss them
+	}
+	whole := len(found)
 	for _, a := range b.Artifacts {
 		if d := v.lookAtArtifact(a); d != nil {
 			d.Part, d.Path = PartArtifact, a.Path
 			found = append(found, *d)
 		}
 	}
-	// The marker is there before the first content goes: so it is looked for now.
-	if len(found) > 0 && v.exists(filepath.Join(dir, prunedFile)) {
-		return nil
+	// The marker is there before the first content goes: so it is looked for again.
+	if len(found) > whole && v.exists(filepath.Join(dir, prunedFile)) {
+		return found[:whole]
 	}
 	return found
 }

@@ -223,7 +223,8 @@ func TestVerifyCounts(t *testing.T) {
 func TestVerifyIsToldApart(t *testing.T) {
 	for name, change := range map[string]func(dir, first string) error{
 		"pruned": func(dir, first string) error {
-			return errors.Join(os.WriteFile(filepath.Join(first, "pruned"), nil, 0o644), os.Remove(filepath.Join(dir, contentName(script))))
+			second := filepath.Join(dir, "v1/builds/beta", number(2).String())
+			return errors.Join(lay(filepath.Join(first, "pruned")), lay(filepath.Join(second, "pruned")), os.Remove(filepath.Join(dir, contentName(shared))))
 		},
 		"being removed": func(_, first string) error {
 			return errors.Join(os.Rename(first, first+".removed"), os.Remove(filepath.Join(first+".removed", "record")))
