@@ -26,6 +26,7 @@ type place struct {
 	out     *os.Root // opened by Artifacts, closed by Destroy
 	empty   bool     // Artifacts found the output directory empty, and removed it
 	ran     bool
+	guard   *guard // nil without a fence
 }
 
 func (p *place) script() string { return filepath.Join(p.dir, "script") }
@@ -63,9 +64,28 @@ func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
 	}
 	p.ran = true
 	if ctx.Err() != nil {
+		if p.guard != nil {
+			p.guard.release()
+		}
 		return Exit{Cause: context.Cause(ctx)}, nil
 	}
-	h, err := p.sandbox.take()
+	if p.guard == nil {
+		return p.run(ctx, console, nil)
+	}
+	confine, err := p.guard.confine(p)
+	if err != nil {
+		return Exit{}, errors.Join(fmt.Errorf("confining script: %w", err), p.guard.leave(p, new(Exit)))
+	}
+	exit, err := p.run(ctx, console, &confine)
+	if left := p.guard.leave(p, &exit); left != nil {
+		err = errors.Join(err, fmt.Errorf("ending the build: %w", left))
+	}
+	return exit, err
+}
+
+// run is Run, but for what is made for it outside of the supervisor.
+func (p *place) run(ctx context.Context, console io.Writer, confine *request) (Exit, error) {
+	h, err := p.sandbox.take(p.guard)
 	if err != nil {
 		return Exit{}, fmt.Errorf("running script: %w", err)
 	}
@@ -79,6 +99,9 @@ func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
 	run := request{
 		kind: kindRun, console: write, dir: p.output(),
 		args: command(p.script(), p.spec.Script), env: p.env,
+	}
+	if confine != nil {
+		confine.send(h.conn) //nolint:errcheck // as with what follows
 	}
 	err = run.send(h.conn)
 	unix.Close(write) //nolint:errcheck // our copy of a pipe's write end; nothing is lost
@@ -137,6 +160,9 @@ func (p *place) judge(r reply, exit *Exit, console io.Writer) error {
 		return nil
 	}
 	errno := syscall.Errno(r.Errno)
+	if r.Step != stepScript {
+		return fmt.Errorf("%v: %w", r.Step, errno)
+	}
 	text, code, ok := execFailure(p.spec.Script, errno)
 	if !ok {
 		return fmt.Errorf("starting script: %w", errno)
@@ -181,6 +207,9 @@ func (p *place) Destroy() error {
 		if err := remove(p.dir); err != nil {
 			return fmt.Errorf("destroying place: %w", err)
 		}
+	}
+	if p.guard != nil {
+		p.guard.release()
 	}
 	p.sandbox.forget(filepath.Base(p.dir))
 	p.sandbox.stock()
