@@ -89,12 +89,13 @@ func (f *fence) enforces(res job.Resources) error {
 	var missing []string
 	refuse := func(what, why string) { missing = append(missing, what+": "+why) }
 	for _, bound := range []struct {
-		what controller
-		set  bool
-	}{{cpuController, res.CPUs != 0}, {memoryController, res.Memory != 0}} {
-		if bound.set {
-			if err := f.bounds(bound.what); err != nil {
-				refuse(string(bound.what), err.Error())
+		name string
+		set  int64
+		by   controller
+	}{{"cpus", res.CPUs, cpuController}, {"memory", res.Memory, memoryController}} {
+		if bound.set != 0 {
+			if err := f.bounds(bound.by); err != nil {
+				refuse(bound.name, err.Error())
 			}
 		}
 	}

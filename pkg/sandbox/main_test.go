@@ -25,7 +25,11 @@ func TestMain(m *testing.M) {
 		return
 	}
 	if dir := os.Getenv("SANDBOX_TEST_WORKER"); dir != "" {
-		if err := beWorker(dir); err != nil {
+		be := beWorker
+		if phase := os.Getenv("SANDBOX_TEST_PHASE"); phase != "" {
+			be = func(dir string) error { return beFencedWorker(dir, phase) }
+		}
+		if err := be(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

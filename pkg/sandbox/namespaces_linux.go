@@ -45,7 +45,8 @@ func spaced(sys *syscall.SysProcAttr) *syscall.SysProcAttr {
 
 // enterSpaces is what the first process of new namespaces does at its start.
 func enterSpaces() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	// What the machine unmounts is unmounted here as well: else it would stay busy.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("keeping mounts from others: %w", err)
 	}
 	// What a supervisor knows of its tree it has from here.
