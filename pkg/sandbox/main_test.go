@@ -12,31 +12,10 @@ import (
 	"time"
 
 	"builder/pkg/sandbox"
+	"builder/pkg/sandbox/conform"
 )
 
-// TestMain lets the test binary be what it tests: a supervisor, or (see
-// TestWorkerKilled) a worker.
-func TestMain(m *testing.M) {
-	if sandbox.IsSupervisor() {
-		if err := sandbox.Supervise(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	if dir := os.Getenv("SANDBOX_TEST_WORKER"); dir != "" {
-		be := beWorker
-		if phase := os.Getenv("SANDBOX_TEST_PHASE"); phase != "" {
-			be = func(dir string) error { return beFencedWorker(dir, phase) }
-		}
-		if err := be(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { conform.Main(m, plain, namespaces, accounts) }
 
 // deadline is how long tests wait for what must happen soon.
 const deadline = 20 * time.Second

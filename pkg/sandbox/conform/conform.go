@@ -56,7 +56,7 @@ type Promises struct {
 	// Private is a /tmp of its own, and no sight of files and processes of other
 	// builds.
 	Private bool
-	// Kept is that Place.Keep works.
+	// Kept is that Place.Keep works: the command that it returns takes -c COMMAND.
 	Kept bool
 }
 
@@ -86,6 +86,7 @@ var tests = []struct {
 	{"private", (*suite).private},
 	{"sweep", (*suite).sweep},
 	{"again", (*suite).again},
+	{"keep", (*suite).keep},
 	{"killed worker", (*suite).killedWorker},
 	{"leaks", (*suite).leaks},
 }
