@@ -4,20 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
-
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 )
 
 // bounded is a Plain with an account, on a machine that can bound that.
@@ -31,35 +24,6 @@ func bounded(t *testing.T, res job.Resources) *sandbox.Plain {
 		missing(t, "%v", err)
 	}
 	return p
-}
-
-// greedy is a script that wants more memory than it gets.
-const greedy = `x=$(head -c 200000000 /dev/zero | tr "\\0" x)`
-
-func TestMemoryLimit(t *testing.T) {
-	tests := []struct {
-		name, script string
-		memory       int64
-		exhausted    bool
-		killed       bool
-	}{
-		{"within", `echo fine`, 64 << 20, false, false},
-		{"the script", greedy, 32 << 20, true, true},
-		{"a child only", "sh -c '" + greedy + "'; exit 0", 32 << 20, true, false},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			res := job.Resources{Memory: test.memory}
-			p := bounded(t, res)
-			exit, _ := runFenced(t, p, sandbox.Spec{Script: []byte(test.script), Resources: res})
-			if exit.OutOfMemory != test.exhausted || (exit.Signal != 0) != test.killed {
-				t.Errorf("exit %+v", exit)
-			}
-			if left := cgroupsOf(t); left != "" {
-				t.Errorf("left: %s", left)
-			}
-		})
-	}
 }
 
 func TestCPULimit(t *testing.T) {
@@ -152,14 +116,4 @@ func TestFenceRefusesAccounts(t *testing.T) {
 	if _, err := sandbox.NewFenced(t.TempDir(), 1, sandbox.Fence{Accounts: []sandbox.Account{a, a}}); err == nil {
 		t.Error("one account twice was not refused")
 	}
-}
-
-// cgroupsOf lists the control groups of this test's worker.
-func cgroupsOf(t testing.TB) string {
-	t.Helper()
-	out, err := exec.Command("find", "/sys/fs/cgroup", "-name", "builder-"+workerID+"-*").CombinedOutput()
-	if err != nil {
-		t.Logf("%v", err) // others' groups come and go
-	}
-	return string(out)
 }

@@ -74,19 +74,23 @@ func (c confinement) hide() error {
 	}
 	defer shut(temp)
 	for _, dir := range []string{"/tmp", "/var/tmp"} {
-		if isDirectory(dir) {
-			if err := bind(temp, dir); err != nil {
-				return err
-			}
+		switch {
+		case !isDirectory(dir):
+		case strings.HasPrefix(c.Hide, dir+"/"): // the way there would be seen in TMPDIR
+			err = memory(dir)
+		default:
+			err = bind(temp, dir)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	if isDirectory("/dev/shm") {
-		if err := unix.Mount("tmpfs", "/dev/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"); err != nil {
-			return fmt.Errorf("mounting /dev/shm: %w", err)
+		if err := memory("/dev/shm"); err != nil {
+			return err
 		}
 	}
-	// It is missing if it lies in /tmp.
-	if err := os.MkdirAll(c.Hide, 0o711); err != nil {
+	if err := os.MkdirAll(c.Hide, 0o711); err != nil { // if it was in /tmp
 		return err
 	}
 	if err := unix.Mount("tmpfs", c.Hide, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=711,size=64k"); err != nil {
@@ -103,6 +107,14 @@ func (c confinement) hide() error {
 func isDirectory(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && info.IsDir()
+}
+
+// memory mounts a directory for temporary files that is kept in memory.
+func memory(target string) error {
+	if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"); err != nil {
+		return fmt.Errorf("mounting %s: %w", target, err)
+	}
+	return nil
 }
 
 func bind(dir *os.File, target string) error {
