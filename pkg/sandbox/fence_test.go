@@ -68,7 +68,11 @@ func (f fenced) new(t testing.TB, slots int) (*sandbox.Plain, string, sandbox.Fe
 // placeRoot is a directory for places that other accounts can get to.
 func placeRoot(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "builder-test-")
+	base := "" // which an ordinary user is told
+	if os.Geteuid() == 0 {
+		base = "/run" // not below /tmp, which a build has an own one of
+	}
+	dir, err := os.MkdirTemp(base, "builder-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +100,11 @@ func account(t testing.TB) sandbox.Account {
 		if _, err := user.Lookup(name); err != nil {
 			continue
 		}
-		lock, err := os.OpenFile(filepath.Join(os.TempDir(), "builder-test-account-"+name), os.O_CREATE|os.O_RDONLY, 0o644)
+		file := "/tmp/builder-test-account-" + name
+		lock, err := os.Open(file)
+		if errors.Is(err, os.ErrNotExist) {
+			lock, err = os.OpenFile(file, os.O_CREATE|os.O_RDONLY, 0o644)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +216,7 @@ func TestFenceIdentity(t *testing.T) {
 func TestFenceHides(t *testing.T) {
 	eachFence(t, func(t *testing.T, f fenced) {
 		p, root, _ := f.new(t, 2)
-		outside := filepath.Join(os.TempDir(), "builder-test-"+strconv.Itoa(os.Getpid()))
+		outside := filepath.Join("/tmp", "builder-test-"+strconv.Itoa(os.Getpid()))
 		if err := os.WriteFile(outside, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"syscall"
 )
 
@@ -59,13 +60,39 @@ func walk(dir string, owner uint32, visit func(root *os.Root, name string, info 
 			return err
 		}
 	}
+	if err := walkBelow(root, owner, visit); err != nil {
+		return fmt.Errorf("giving back %s: %w", dir, err)
+	}
+	return nil
+}
+
+// deep is how many directories below each other are looked up by name. Below that
+// each costs a look at all above it, and with less a descriptor is needed for more.
+const deep = 64
+
+// walkBelow is walk below an open directory.
+func walkBelow(root *os.Root, owner uint32, visit func(root *os.Root, name string, info fs.FileInfo) error) error {
 	for pending := []string{"."}; len(pending) > 0; {
 		last := len(pending) - 1
-		below, err := walkOne(root, pending[last], owner, visit)
-		if err != nil {
-			return fmt.Errorf("giving back %s: %w", dir, err)
+		dir := pending[last]
+		pending = pending[:last]
+		if strings.Count(dir, "/") == deep {
+			here, err := root.OpenRoot(dir)
+			if err != nil {
+				return err
+			}
+			err = walkBelow(here, owner, visit)
+			shut(here)
+			if err != nil {
+				return err
+			}
+			continue
 		}
-		pending = append(pending[:last], below...)
+		below, err := walkOne(root, dir, owner, visit)
+		if err != nil {
+			return err
+		}
+		pending = append(pending, below...)
 	}
 	return nil
 }
