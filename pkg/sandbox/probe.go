@@ -3,7 +3,9 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"io"
+	"os"
+	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +32,27 @@ func TrySudo(a Account) error {
 	return h.probe()
 }
 
+// Reachable tells which directory on the way to path, or itself, an account can not
+// pass or execute; nil if all can.
+func Reachable(path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		if err != nil {
+			return err
+		}
+		if info.Mode().Perm()&0o001 == 0 {
+			return fmt.Errorf("%s has mode %v: other users can not get through it", at, info.Mode().Perm())
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+	}
+}
+
 // probe runs a script that does nothing, and ends the supervisor.
 func (h *handle) probe() (err error) {
 	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
@@ -40,13 +63,13 @@ func (h *handle) probe() (err error) {
 	run := request{kind: kindRun, console: null, dir: "/", args: []string{"/bin/sh", "-c", ":"}}
 	run.send(h.conn) //nolint:errcheck // the reply will tell
 	r, err := h.reply()
-	if errors.Is(err, io.EOF) {
+	if err != nil { // it has closed the socket
 		shut(h.conn)
 		state, err := h.wait()
-		return fmt.Errorf("a process in namespaces ended at its start: %v (%w)", state, errors.Join(err, ErrSupervisor))
+		return errors.Join(err, fmt.Errorf("a supervisor ended at its start: %v", state))
 	}
-	if err != nil || r.Errno != 0 || r.Code != 0 {
-		err = errors.Join(err, fmt.Errorf("a script in namespaces does not run: error %d, status %d", r.Errno, r.Code))
+	if r.Errno != 0 || r.Code != 0 {
+		err = fmt.Errorf("no script can be run: %w, status %d", syscall.Errno(r.Errno), r.Code)
 	}
 	return errors.Join(err, h.close())
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -77,20 +76,4 @@ func reclaim(dirs []string) error {
 		failures = append(failures, openUp(dir))
 	}
 	return errors.Join(failures...)
-}
-
-// unreachable is the first directory on the way to path that not everybody may pass.
-func unreachable(path string) (string, error) {
-	for dir := path; ; dir = filepath.Dir(dir) {
-		info, err := os.Stat(dir)
-		if err != nil {
-			return "", err
-		}
-		if info.Mode().Perm()&0o001 == 0 {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", nil
-		}
-	}
 }
