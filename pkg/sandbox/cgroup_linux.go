@@ -316,8 +316,10 @@ func (c *cgroups) sweep(prefix string, uses func(name string) bool) error {
 	for _, mount := range slices.Compact(slices.Sorted(slices.Values(c.mounts))) {
 		err := filepath.WalkDir(mount, func(path string, entry fs.DirEntry, err error) error {
 			switch {
-			case err != nil || !entry.IsDir():
-				return nil // a group that went meanwhile
+			case errors.Is(err, fs.ErrNotExist): // it went meanwhile
+			case err != nil:
+				return err
+			case !entry.IsDir():
 			case strings.HasPrefix(entry.Name(), prefix) && !uses(entry.Name()):
 				failures = append(failures, removeCgroup(path))
 				return fs.SkipDir

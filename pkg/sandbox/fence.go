@@ -44,6 +44,7 @@ func NewFenced(root string, slots int, f Fence) (*Plain, error) {
 			return nil, fmt.Errorf("account %s is named twice: a build kills all that another one of the same user leaves", account.Name)
 		}
 		seen[account.UID] = true
+		fence.uid = account.UID
 		fence.leases <- &lease{Account: account, dirty: true}
 	}
 	fence.cgroups, fence.noCgroups = findCgroups("/proc/self")
@@ -52,10 +53,12 @@ func NewFenced(root string, slots int, f Fence) (*Plain, error) {
 
 // fence is the state of a Fence.
 type fence struct {
-	prefix    string // of names outside of the root
+	root      string // of the places
+	prefix    string // of names outside of it
 	accounts  bool
 	sudo      bool        // to get at them
 	leases    chan *lease // of accounts that no build runs as
+	uid       uint32      // of any of them
 	cgroups   *cgroups
 	noCgroups error // why there are none
 
@@ -103,7 +106,9 @@ func (f *fence) enforces(res job.Resources) error {
 		refuse("pids", "the kernel counts the processes of a user, and builds are of the worker's own (isolation user can)")
 	}
 	if res.Disk != 0 {
-		refuse("disk", "isolation "+f.kind()+" sets no quota")
+		if err := f.limitsDisk(); err != nil {
+			refuse("disk", err.Error())
+		}
 	}
 	if res.NoNetwork && !haveNamespaces {
 		refuse("no network", errNoNamespaces.Error())
@@ -125,6 +130,17 @@ func (f *fence) bounds(what controller) error {
 		return f.noCgroups
 	}
 	return f.cgroups.can(what)
+}
+
+// limitsDisk tells why the disk can not be bounded.
+func (f *fence) limitsDisk() error {
+	switch {
+	case !f.accounts:
+		return errors.New("a quota is of a user, and builds are of the worker's own (isolation user can)")
+	case f.sudo:
+		return errors.New("only a worker that is root's can set quotas")
+	}
+	return canLimitDisk(f.root, f.uid)
 }
 
 // take leases an account, and waits for one if there is none.
@@ -165,11 +181,14 @@ func (f *fence) clean(l *lease, places ...string) error {
 	if n := killUser(l.UID); n > 0 {
 		return fmt.Errorf("%w (%d of account %s)", ErrLeftover, n, l.Name)
 	}
-	l.dirty = false
 	var failures []error
+	if canLimitDisk(f.root, l.UID) == nil {
+		failures = append(failures, limitDisk(f.root, l.UID, 0))
+	}
 	for _, dir := range places {
 		failures = append(failures, giveBack(dir, l.UID))
 	}
+	l.dirty = false
 	return errors.Join(failures...)
 }
 
@@ -259,6 +278,11 @@ func (g *guard) confine(p *place) (request, error) {
 			return request{}, err
 		}
 		c.Groups = g.group.joined()
+	}
+	if p.spec.Resources.Disk != 0 {
+		if err := limitDisk(g.fence.root, g.lease.UID, p.spec.Resources.Disk); err != nil {
+			return request{}, err
+		}
 	}
 	body, err := json.Marshal(c)
 	return request{kind: kindConfine, body: body}, err

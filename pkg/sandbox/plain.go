@@ -48,6 +48,9 @@ func newPlain(root string, slots int, fence *fence) (*Plain, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("making directory for builds: %w", err)
 	}
+	if fence != nil {
+		fence.root = root
+	}
 	if fence != nil && fence.accounts {
 		if err := os.Chmod(root, 0o711); err != nil { // for those who know their place
 			return nil, fmt.Errorf("opening the directory for builds to accounts: %w", err)
