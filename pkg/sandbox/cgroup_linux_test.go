@@ -35,7 +35,8 @@ func TestCgroupVersions(t *testing.T) {
 				"cg/system.slice/b.service/builder-x/cpu.max":         "50000 100000",
 				"cg/system.slice/b.service/builder-x/memory.max":      "67108864",
 				"cg/system.slice/b.service/builder-x/memory.swap.max": "0",
-			}, nil, "cg/system.slice/b.service/builder-x",
+			},
+			nil, "cg/system.slice/b.service/builder-x",
 		},
 		{
 			"version 1", "4:memory:/own\n3:cpu,cpuacct:/\n1:name=systemd:/\n", first, "",
@@ -45,7 +46,9 @@ func TestCgroupVersions(t *testing.T) {
 				"cpu/builder-x/cpu.cfs_quota_us":                   "50000",
 				"memory/own/builder-x/memory.limit_in_bytes":       "67108864",
 				"memory/own/builder-x/memory.memsw.limit_in_bytes": "67108864",
-			}, []string{"cpu/builder-x/tasks", "memory/own/builder-x/tasks"}, "",
+			},
+			[]string{"cpu/builder-x/tasks", "memory/own/builder-x/tasks"},
+			"",
 		},
 		{
 			"both", "4:memory:/own\n0::/two\n", strings.SplitAfter(first, "\n")[0] + second, "cpu",
@@ -54,7 +57,9 @@ func TestCgroupVersions(t *testing.T) {
 				"cg/two/builder-x/cpu.max":                         "50000 100000",
 				"memory/own/builder-x/memory.limit_in_bytes":       "67108864",
 				"memory/own/builder-x/memory.memsw.limit_in_bytes": "67108864",
-			}, []string{"memory/own/builder-x/tasks"}, "cg/two/builder-x",
+			},
+			[]string{"memory/own/builder-x/tasks"},
+			"cg/two/builder-x",
 		},
 		{
 			"in a container", "0::/box/7/w\n", strings.Replace(second, " / ", " /box/7 ", 1), "cpu memory",
@@ -63,7 +68,8 @@ func TestCgroupVersions(t *testing.T) {
 				"cg/w/builder-x/cpu.max":         "50000 100000",
 				"cg/w/builder-x/memory.max":      "67108864",
 				"cg/w/builder-x/memory.swap.max": "0",
-			}, nil, "cg/w/builder-x",
+			},
+			nil, "cg/w/builder-x",
 		},
 	}
 	for _, test := range tests {

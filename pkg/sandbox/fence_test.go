@@ -87,6 +87,9 @@ func placeRoot(t testing.TB) string {
 	return filepath.Join(dir, "builds")
 }
 
+// raceDetector says that this binary has it.
+var raceDetector bool
+
 // ordinary says that this process is the one of TestFenceOfOrdinaryUser.
 const ordinary = "SANDBOX_TEST_ORDINARY"
 

@@ -20,6 +20,9 @@ type handle struct {
 	conn    *net.UnixConn
 	// evict kills a supervisor that this user may not kill; nil for all others.
 	evict func() error
+	// spaced says that it is the first process of its namespaces: when it is killed, all
+	// others of them are.
+	spaced bool
 }
 
 // family knows the supervisors among the children of this process. Whoever
@@ -48,7 +51,11 @@ func startSpaced() (*handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return startProcess(program, []string{supervisorName, roleSpaced}, controlFD, spaced(supervisorAttributes()))
+	h, err := startProcess(program, []string{supervisorName, roleSpaced}, controlFD, spaced(supervisorAttributes()))
+	if err == nil {
+		h.spaced = true
+	}
+	return h, err
 }
 
 func supervisorAttributes() *syscall.SysProcAttr {
@@ -154,6 +161,9 @@ func (h *handle) reply() (reply, error) {
 
 // close lets an idle supervisor end, and waits for it.
 func (h *handle) close() error {
+	if h.spaced {
+		h.process.Kill() //nolint:errcheck // it may be dead already
+	}
 	shut(h.conn)
 	_, err := h.wait()
 	return err

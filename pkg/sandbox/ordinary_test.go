@@ -19,6 +19,9 @@ func TestFenceOfOrdinaryUser(t *testing.T) {
 	if os.Getenv(ordinary) != "" {
 		t.Skip("this is the repetition")
 	}
+	if raceDetector {
+		t.Skip("under the race detector each of the many processes takes a second to end")
+	}
 	if os.Geteuid() != 0 {
 		t.Skip("only root can become another user")
 	}
