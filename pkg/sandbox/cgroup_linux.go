@@ -143,7 +143,7 @@ func (c *cgroups) add(g *cgroup, what controller, name string, bound int64) erro
 	}
 	g.dirs[what] = dir
 	for _, s := range settings(what, first, bound) {
-		if err := os.WriteFile(filepath.Join(dir, s.file), []byte(s.value), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, s.file), []byte(s.value), 0o644); err != nil {
 			if s.optional && errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -185,7 +185,7 @@ const workerGroup = "builder-worker"
 // delegate has a controller of version 2 bound the groups below our own.
 func (c *cgroups) delegate(what controller) error {
 	control := filepath.Join(c.unified, "cgroup.subtree_control")
-	enable := func() error { return os.WriteFile(control, []byte("+"+string(what)), 0) }
+	enable := func() error { return os.WriteFile(control, []byte("+"+string(what)), 0o644) }
 	err := enable()
 	if !errors.Is(err, unix.EBUSY) {
 		return err
@@ -196,7 +196,7 @@ func (c *cgroups) delegate(what controller) error {
 	}
 	self := os.Getpid()
 	for _, pid := range append(readTable().children(self), self) {
-		err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+		err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644)
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			return err
 		}
@@ -224,14 +224,14 @@ func (c confinement) join(sys *syscall.SysProcAttr) (_ *syscall.SysProcAttr, lea
 		for _, tasks := range left {
 			// Its memory counts for the whole process, which never moved; at worst one
 			// process fewer is left for the build.
-			os.WriteFile(tasks, []byte("0"), 0) //nolint:errcheck // see above
+			os.WriteFile(tasks, []byte("0"), 0o644) //nolint:errcheck // see above
 		}
 		if group >= 0 {
 			unix.Close(group) //nolint:errcheck // nothing was written to it
 		}
 	}
 	for _, tasks := range c.Groups.Tasks {
-		if err := os.WriteFile(tasks, []byte("0"), 0); err != nil {
+		if err := os.WriteFile(tasks, []byte("0"), 0o644); err != nil {
 			leave()
 			return nil, nil, err
 		}
@@ -287,7 +287,7 @@ func removeCgroup(dir string) error {
 		case !errors.Is(err, unix.EBUSY) || time.Since(start) > killLimit:
 			return fmt.Errorf("removing control group %s: %w", dir, err)
 		}
-		if os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil {
+		if os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0o644) == nil {
 			continue
 		}
 		killAll(func() []int { return membersOf(dir) })
