@@ -27,9 +27,9 @@ func (n *none) check(context.Context, site) []finding {
 
 func (n *none) open(_ context.Context, s site) (closingSandbox, error) {
 	if n.namespaces {
-		return sandbox.NewFenced(s.dir.Builds(), s.slots, sandbox.Fence{Worker: s.dir.ID.String()})
+		return sandbox.NewFenced(s.dir.Builds(), max(s.slots, s.warm), sandbox.Fence{Worker: s.dir.ID.String()})
 	}
-	return sandbox.NewPlain(s.dir.Builds(), s.slots)
+	return sandbox.NewPlain(s.dir.Builds(), max(s.slots, s.warm))
 }
 
 func namespacesWork() finding {

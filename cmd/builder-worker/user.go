@@ -99,5 +99,5 @@ func (u *user) open(_ context.Context, s site) (closingSandbox, error) {
 	if err := os.Chmod(s.dir.Path, info.Mode().Perm()|0o011); err != nil { // a way to the builds, not a look at the rest
 		return nil, err
 	}
-	return sandbox.NewFenced(s.dir.Builds(), s.slots, sandbox.Fence{Worker: s.dir.ID.String(), Accounts: accounts})
+	return sandbox.NewFenced(s.dir.Builds(), max(s.slots, s.warm), sandbox.Fence{Worker: s.dir.ID.String(), Accounts: accounts})
 }

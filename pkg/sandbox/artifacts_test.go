@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"builder/pkg/sandbox"
@@ -116,17 +119,60 @@ func TestArtifactsUnreadable(t *testing.T) {
 	script := "echo a >a; : >f; chmod 0 f; mkdir d; : >d/x; chmod 0 d"
 	place := prepare(t, newPlain(t), sandbox.Spec{Script: []byte(script)})
 	dropOverride(t)
-	files, notes := collect(t, place, nil)
-	if diff := cmp.Diff([]file{{"a", "a\n", 0o644}}, files); diff != "" {
+	if _, _, err := runIn(t.Context(), place); err != nil {
+		t.Fatal(err)
+	}
+	artifacts, notes, err := place.Artifacts(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]sandbox.Note{{"d", "unreadable directory: permission denied"}}, notes); diff != "" {
 		t.Error(diff)
 	}
-	want := []sandbox.Note{
-		{"d", "unreadable directory: permission denied"},
-		{"f", "unreadable file: permission denied"},
+	opened := map[string]string{}
+	for _, artifact := range artifacts {
+		f, err := artifact.Open()
+		if err != nil {
+			opened[artifact.Path] = err.Error()
+			continue
+		}
+		opened[artifact.Path] = "opened"
+		f.Close()
 	}
-	if diff := cmp.Diff(want, notes); diff != "" {
+	if diff := cmp.Diff(map[string]string{"a": "opened", "f": "opening artifact: permission denied"}, opened); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// TestArtifactsOpenedAtOnce opens artifacts of several directories in turns.
+func TestArtifactsOpenedAtOnce(t *testing.T) {
+	script := "for d in . a a/b c; do mkdir -p $d; for f in 1 2 3; do echo $d/$f >$d/$f; done; done"
+	place := prepare(t, newPlain(t), sandbox.Spec{Script: []byte(script)})
+	if _, _, err := runIn(t.Context(), place); err != nil {
+		t.Fatal(err)
+	}
+	artifacts, _, err := place.Artifacts(nil)
+	if err != nil || len(artifacts) != 12 {
+		t.Fatalf("%d artifacts, error %v", len(artifacts), err)
+	}
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for _, i := range rand.Perm(len(artifacts)) {
+				f, err := artifacts[i].Open()
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				content, err := io.ReadAll(f)
+				f.Close()
+				if got := path.Clean(strings.TrimSpace(string(content))); err != nil || got != artifacts[i].Path {
+					t.Errorf("%s: read %q, error %v", artifacts[i].Path, got, err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 // TestArtifactSwapped replaces a listed file before it is opened.

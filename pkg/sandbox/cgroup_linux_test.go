@@ -149,3 +149,13 @@ func write(t testing.TB, text string, elem ...string) {
 		t.Fatal(err)
 	}
 }
+
+// readFile returns "" for a file that is not there.
+func readFile(t testing.TB, elem ...string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(elem...))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(data)
+}

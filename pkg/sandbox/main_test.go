@@ -94,15 +94,6 @@ func pids(t testing.TB, text string) []int {
 	return all
 }
 
-func readFile(t testing.TB, elem ...string) string {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(elem...))
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
 // alive tells whether a process exists and is more than a zombie.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -122,7 +122,7 @@ type Place interface {
 	// directory, whatever its exit was, and notes what it left there besides.
 	// Check says which paths are allowed (its error becomes the note); nil
 	// allows all. Files whose names start with a dot are artifacts, empty
-	// directories are nothing.
+	// directories are nothing. Whether a file can be read is found by opening it.
 	Artifacts(check func(path string) error) ([]Artifact, []Note, error)
 	// Name finds the place again, in a later process.
 	Name() string

@@ -47,7 +47,7 @@ type Box interface {
 type Site struct {
 	Dir   string // of this worker alone; made
 	ID    string // the worker's, a uuid; its first 8 octets are in every name that is made
-	Slots int    // builds at once, and places that may be prepared ahead
+	Slots int    // builds at once, and places that may be prepared ahead; 0 to do no more than sweep
 }
 
 // Promises are what a kind keeps; what it does not promise it must refuse.
