@@ -140,15 +140,17 @@ func Remove(dir string) error { return remove(dir) }
 // Destroy implements [Place].
 func (p *place) Destroy() error {
 	p.out.Close()
+	var err error
 	if !removeBare(p) {
-		if err := remove(p.dir); err != nil {
-			return fmt.Errorf("destroying place: %w", err)
-		}
+		err = remove(p.dir)
 	}
 	if p.guard != nil {
 		p.guard.release()
 	}
 	p.sandbox.forget(filepath.Base(p.dir))
 	p.sandbox.stock()
+	if err != nil {
+		return fmt.Errorf("destroying place: %w", err)
+	}
 	return nil
 }

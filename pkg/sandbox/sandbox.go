@@ -99,8 +99,9 @@ type Sandbox interface {
 	// killed, by its Name. Its script is dead, or about to be killed by its
 	// supervisor; it can not be Run.
 	Reattach(name string) (Place, error)
-	// Sweep removes what earlier processes have left behind, but for the places
-	// that were attached again.
+	// Sweep removes what earlier processes have left behind, and what Destroy could
+	// not, but for the places that were attached again. Other places may be made,
+	// used and destroyed meanwhile.
 	Sweep() error
 }
 
@@ -138,7 +139,8 @@ type Place interface {
 	// opened still. Keep may be called again, also after Reattach. A kind that can not
 	// do it returns an error, and the place is as before.
 	Keep() (how string, err error)
-	// Destroy removes everything. Artifacts can not be opened any more.
+	// Destroy removes everything. Artifacts can not be opened any more. On an error
+	// the rest is left to Sweep.
 	Destroy() error
 }
 
