@@ -70,6 +70,9 @@ func (c *cgroups) addMount(line string, paths map[string]string) {
 	}
 	dir := func(name string) (string, bool) {
 		path, found := paths[name]
+		if name == "" && filepath.Base(path) == workerGroup {
+			path = filepath.Dir(path) // of a worker that has started this one
+		}
 		below, err := filepath.Rel(at[3], path) // a container sees a part of the hierarchy
 		return filepath.Join(at[4], below), found && err == nil && !strings.HasPrefix(below, "..")
 	}
@@ -102,6 +105,12 @@ func (c *cgroups) can(what controller) error {
 	}
 	if err := unix.Access(dir, unix.W_OK); err != nil {
 		return fmt.Errorf("the control group %s can not be written to (systemd: Delegate=yes): %w", dir, err)
+	}
+	if dir != c.unified {
+		return nil
+	}
+	if err := c.delegate(what); err != nil {
+		return fmt.Errorf("the control group %s can not have bounded ones below it (systemd: a unit of its own, Delegate=yes): %w", dir, err)
 	}
 	return nil
 }
@@ -184,24 +193,54 @@ const workerGroup = "builder-worker"
 
 // delegate has a controller of version 2 bound the groups below our own.
 func (c *cgroups) delegate(what controller) error {
-	control := filepath.Join(c.unified, "cgroup.subtree_control")
-	enable := func() error { return os.WriteFile(control, []byte("+"+string(what)), 0o644) }
-	err := enable()
-	if !errors.Is(err, unix.EBUSY) {
+	if err := c.vacate(); err != nil {
 		return err
 	}
+	return os.WriteFile(filepath.Join(c.unified, "cgroup.subtree_control"), []byte("+"+string(what)), 0o644)
+}
+
+// vacate moves this process and those below it out of the group in which they were
+// started. The kernel asks for that late: a controller of processors is had at once,
+// and then nothing can be started in the groups that it bounds.
+func (c *cgroups) vacate() error {
+	if _, err := os.Stat(filepath.Join(c.unified, "cgroup.type")); errors.Is(err, fs.ErrNotExist) {
+		return nil // the root of the hierarchy, which may have both
+	}
+	const looks = 100 // some may be forked meanwhile
+	for range looks {
+		text, err := os.ReadFile(filepath.Join(c.unified, "cgroup.procs"))
+		inside := strings.Fields(string(text))
+		if err != nil || len(inside) == 0 {
+			return err
+		}
+		ours := append(descendants(), os.Getpid())
+		inside = slices.DeleteFunc(inside, func(text string) bool {
+			pid, err := strconv.Atoi(text)
+			return err != nil || !slices.Contains(ours, pid)
+		})
+		if len(inside) == 0 {
+			return errors.New("there are other processes than this worker's in it")
+		}
+		if err := c.retire(inside); err != nil {
+			return err
+		}
+	}
+	return errors.New("processes begin faster than they can be moved")
+}
+
+// retire moves processes to the group of the worker.
+func (c *cgroups) retire(pids []string) error {
 	leaf := filepath.Join(c.unified, workerGroup)
 	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	self := os.Getpid()
-	for _, pid := range append(readTable().children(self), self) {
-		err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644)
+	for _, pid := range pids {
+		err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(pid), 0o644)
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			return err
 		}
 	}
-	return enable()
+	return nil
 }
 
 // joined is what a supervisor needs to start the script in the groups.

@@ -62,6 +62,12 @@ func TestCgroupVersions(t *testing.T) {
 			"cg/two/builder-x",
 		},
 		{
+			"started by a worker", "0::/unit/builder-worker\n", second, "cpu memory",
+			[]string{"cg/unit"},
+			map[string]string{"cg/unit/builder-x/cpu.max": "50000 100000"},
+			nil, "cg/unit/builder-x",
+		},
+		{
 			"in a container", "0::/box/7/w\n", strings.Replace(second, " / ", " /box/7 ", 1), "cpu memory",
 			[]string{"cg/w"},
 			map[string]string{
@@ -135,6 +141,27 @@ func TestCgroupMissing(t *testing.T) {
 	}
 	if cpus, memory := groups.Can(); cpus == nil || memory == nil || !strings.Contains(memory.Error(), "Delegate=yes") {
 		t.Errorf("cpus %v, memory %v", cpus, memory)
+	}
+}
+
+// TestCgroupShared: a group with processes of others in it can not have bounded ones
+// below, and theirs are not moved.
+func TestCgroupShared(t *testing.T) {
+	root := t.TempDir()
+	write(t, "0::/session\n", root, "proc", "cgroup")
+	write(t, "30 23 0:26 / "+root+"/cg rw - cgroup2 cgroup2 rw\n", root, "proc", "mountinfo")
+	write(t, "cpu memory", root, "cg/session/cgroup.controllers")
+	write(t, "domain", root, "cg/session/cgroup.type")
+	write(t, "1\n", root, "cg/session/cgroup.procs")
+	groups, err := sandbox.FindCgroups(filepath.Join(root, "proc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cpus, memory := groups.Can(); cpus == nil || memory == nil || !strings.Contains(memory.Error(), "other processes") {
+		t.Errorf("cpus %v, memory %v", cpus, memory)
+	}
+	if moved := readFile(t, root, "cg/session/builder-worker/cgroup.procs"); moved != "" {
+		t.Errorf("moved: %q", moved)
 	}
 }
 

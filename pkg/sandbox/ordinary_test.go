@@ -13,8 +13,8 @@ import (
 	"builder/pkg/sandbox"
 )
 
-// TestFenceOfOrdinaryUser repeats these tests as a user who is not root: namespaces by
-// a user namespace, and accounts by sudo.
+// TestFenceOfOrdinaryUser repeats these tests as a user who is not root, and what all
+// kinds are held to: namespaces by a user namespace, and accounts by sudo.
 func TestFenceOfOrdinaryUser(t *testing.T) {
 	if os.Getenv(ordinary) != "" {
 		t.Skip("this is the repetition")
@@ -55,7 +55,7 @@ func TestFenceOfOrdinaryUser(t *testing.T) {
 	if err := os.Chmod(temp, 0o777|os.ModeSticky); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "-test.run=^TestFence", "-test.v", "-test.timeout=2m")
+	cmd := exec.CommandContext(t.Context(), program, "-test.run=^Test(Fence|Namespaces|Accounts)", "-test.v", "-test.short", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), ordinary+"=1", "TMPDIR="+temp, "HOME="+temp)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: who.UID, Gid: who.GID}}
@@ -66,7 +66,7 @@ func TestFenceOfOrdinaryUser(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	for _, ran := range []string{"--- PASS: TestFenceExit/namespaces", "--- PASS: TestFenceExit/sudo"} {
+	for _, ran := range []string{"--- PASS: TestFenceExit/namespaces", "--- PASS: TestFenceExit/sudo", "--- PASS: TestNamespaces", "--- PASS: TestAccounts"} {
 		if !bytes.Contains(out, []byte(ran)) {
 			t.Errorf("not among what was tested: %s", ran)
 		}
