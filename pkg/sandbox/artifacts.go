@@ -6,9 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
-	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,7 +24,7 @@ type Artifact struct {
 	// Mode holds the permission bits only.
 	Mode fs.FileMode
 
-	out      *output
+	out      *Output
 	dev, ino uint64
 }
 
@@ -111,105 +108,10 @@ func uninterrupted(call func() error) error {
 	}
 }
 
-// output is the output directory of a build.
-type output struct {
-	root *os.Root
-
-	mu   sync.Mutex
-	path string   // of here, in root
-	here *os.File // the directory in which a file was opened last
-}
-
-// open opens a file that may have been replaced by anything meanwhile: it follows no
-// link and does not wait for a writer of a FIFO.
-func (o *output) open(name string) (fd int, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if dir := path.Dir(name); o.here == nil || dir != o.path {
-		here, err := openDirectory(o.root, dir)
-		if err != nil {
-			return -1, err
-		}
-		o.shutHere()
-		o.path, o.here = dir, here
-	}
-	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	err = uninterrupted(func() (err error) {
-		fd, err = unix.Openat(int(o.here.Fd()), path.Base(name), flags, 0)
-		return err
-	})
-	return fd, err
-}
-
-// openDirectory does not wait either.
-func openDirectory(root *os.Root, name string) (*os.File, error) {
-	return root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
-}
-
-func (o *output) shutHere() {
-	if o.here != nil {
-		shut(o.here)
-		o.here = nil
-	}
-}
-
-// close closes the directories. No file is opened any more.
-func (o *output) close() {
-	o.shutHere()
-	shut(o.root)
-}
-
-// Artifacts implements [Place].
-func (p *place) Artifacts(check func(name string) error) ([]Artifact, []Note, error) {
-	if p.out == nil && !p.empty {
-		p.empty = unix.Rmdir(p.output()) == nil // one call, the most frequent case
-	}
-	if p.empty {
-		return nil, nil, nil
-	}
-	out, err := p.openOutput()
-	if err != nil {
-		return nil, []Note{{Path: ".", Text: "unreadable output directory: " + reason(err)}}, nil
-	}
-	c := collector{out: out, check: check, pending: []string{"."}}
-	for len(c.pending) > 0 {
-		dir := c.pending[len(c.pending)-1]
-		c.pending = c.pending[:len(c.pending)-1]
-		if err := c.directory(dir); err != nil {
-			c.note(dir, "unreadable directory: "+reason(err))
-		}
-	}
-	slices.SortFunc(c.artifacts, func(a, b Artifact) int { return strings.Compare(a.Path, b.Path) })
-	slices.SortFunc(c.notes, func(a, b Note) int { return strings.Compare(a.Path, b.Path) })
-	return c.artifacts, c.notes, nil
-}
-
-// openOutput opens the output directory, unless the build has replaced it: a
-// symbolic link could lead anywhere.
-func (p *place) openOutput() (*output, error) {
-	if p.out != nil {
-		return p.out, nil
-	}
-	info, err := os.Lstat(p.output())
-	if err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(p.output())
-	if err != nil {
-		return nil, err
-	}
-	if opened, err := root.Stat("."); err != nil || !os.SameFile(info, opened) {
-		shut(root)
-		return nil, errReplaced
-	}
-	p.out = &output{root: root}
-	return p.out, nil
-}
-
 // collector walks the output directory, with a list in place of recursion since
 // a build may nest directories as deep as it likes.
 type collector struct {
-	out       *output
+	out       *Output
 	check     func(name string) error
 	pending   []string // directories
 	artifacts []Artifact
