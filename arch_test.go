@@ -36,6 +36,7 @@ var imports = []struct {
 	{"pkg/upload", []string{"pkg/login"}},
 	{"pkg/hooks", []string{"pkg/job"}},
 	{"pkg/sandbox", []string{"pkg/job"}},
+	{"pkg/sandbox/conform", []string{"pkg/job", "pkg/sandbox"}},
 	{"pkg/worker", []string{"pkg/disk", "pkg/job", "pkg/remote", "pkg/sandbox", "pkg/wire"}},
 	{"pkg/server", []string{
 		"pkg/console", "pkg/disk", "pkg/hooks", "pkg/job", "pkg/journal", "pkg/life", "pkg/remote", "pkg/retention", "pkg/schedule", "pkg/store", "pkg/template", "pkg/upload", "pkg/wire",

@@ -120,8 +120,10 @@ func (w workers) pids() []int {
 func (b *bench) startWorkers(ctx context.Context, s *server, n int) (workers, error) {
 	var running workers
 	for i := range n {
-		cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), "-r", s.address, "--persistent",
-			"--log-level", "error", "--dir", filepath.Join(b.dir, "worker"+strconv.Itoa(i)), "bench")
+		args := append([]string{
+			"-r", s.address, "--persistent", "--log-level", "error", "--dir", filepath.Join(b.dir, "worker"+strconv.Itoa(i)),
+		}, b.flags...)
+		cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), append(args, "bench")...)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			running.stop()

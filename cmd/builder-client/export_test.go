@@ -18,9 +18,9 @@ var (
 	Harmless    = harmless
 	WriteStatus = writeStatus
 	StatusJSON  = statusJSON
-	BuildJSON   = buildJSON
 	OutboxJSON  = outboxJSON
 	WriteOutbox = writeOutbox
+	RecordJSON  = recordJSON
 	WriteJSON   = writeJSON
 	Command     = command
 	NewScreen   = newScreen

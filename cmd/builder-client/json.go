@@ -168,6 +168,22 @@ type (
 		A      *string `json:"a"`
 		B      *string `json:"b"`
 	}
+	// recordOut is all that is kept of a build.
+	recordOut struct {
+		buildOut
+		Artifacts []artifactOut `json:"artifacts"`
+		Notes     []string      `json:"notes"`
+		Place     placeOut      `json:"place"`
+	}
+	placeOut struct {
+		Kind   string     `json:"kind"`
+		Origin string     `json:"origin"`
+		Phases []phaseOut `json:"phases"`
+	}
+	phaseOut struct {
+		Name string  `json:"name"`
+		Took float64 `json:"took"`
+	}
 	resultOut struct {
 		Kind  string `json:"kind"`
 		Code  int64  `json:"code"`
@@ -289,9 +305,11 @@ func listedJSON(b listed) listedOut {
 
 // foundJSON is a build with those of its artifacts that were asked for.
 func foundJSON(b job.Build) foundOut {
-	return foundOut{buildOut: buildJSON(b), Artifacts: each(b.Artifacts, func(a job.Artifact) artifactOut {
-		return artifactOut{a.Path, contentOut{a.String(), a.Size}}
-	})}
+	return foundOut{buildOut: buildJSON(b), Artifacts: each(b.Artifacts, artifactJSON)}
+}
+
+func artifactJSON(a job.Artifact) artifactOut {
+	return artifactOut{a.Path, contentOut{a.String(), a.Size}}
 }
 
 func comparisonJSON(r comparison) comparisonOut {
@@ -328,6 +346,19 @@ func lineJSON(d difference[string]) lineOut {
 		out.B = &d.b
 	}
 	return out
+}
+
+func recordJSON(b job.Build) recordOut {
+	return recordOut{
+		buildOut: buildJSON(b), Notes: append([]string{}, b.Notes...), Place: placeJSON(b.Place),
+		Artifacts: each(b.Artifacts, artifactJSON),
+	}
+}
+
+func placeJSON(p job.Place) placeOut {
+	return placeOut{Kind: p.Kind, Origin: p.Origin, Phases: each(p.Phases, func(f job.Phase) phaseOut {
+		return phaseOut{Name: f.Name, Took: f.Took.Seconds()}
+	})}
 }
 
 var kindNames = map[job.Kind]string{

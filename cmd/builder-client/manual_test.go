@@ -77,6 +77,9 @@ func TestManualHasTheJSON(t *testing.T) {
 			build["comparison."+field] = true
 		}
 	}
+	collectFields(t, build, "", cli.RecordJSON(job.Build{
+		Started: time.Unix(1, 0), Artifacts: make([]job.Artifact, 1), Place: job.Place{Phases: make([]job.Phase, 1)},
+	}))
 	for field := range build {
 		if !printed["building[]."+field] {
 			printed[field] = true

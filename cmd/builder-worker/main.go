@@ -74,6 +74,9 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 	f.StringVar(&o.shutdownFile, "shutdown-file", "", "end as with SIGTERM when this `file`'s time changes")
 	f.BoolVar(&o.persistent, "persistent", false, "do one build after the other instead of one")
 	f.IntVar(&o.slots, "slots", 1, "`number` of builds at once, with --persistent")
+	f.IntVar(&o.warm, "warm", 0, "`number` of places that are prepared ahead of builds, beside what costs nothing")
+	f.IntVar(&o.keepFailed, "keep-failed", 0, "keep the places of the last `N` failed builds, and log how to enter them; N is 1\nif not given (--keep-failed=N); sweep --all removes them")
+	f.Lookup("keep-failed").NoOptDefVal = "1"
 	f.DurationVar(&o.maxDelay, "max-delay", time.Minute, "longest `pause` before a lost connection is made again; the first is 1s")
 	f.IntVar(&o.maxRetries, "max-retries", 0, "`number` of attempts to connect that may fail in a row, 0 for any number;\nthen exit with status 75")
 	f.DurationVar(&o.keepAlive, "keepalive", 15*time.Second, "`period` in which the worker shows that it is there, as the server does;\nafter three of them in silence the connection is made again")
@@ -138,7 +141,7 @@ func run(ctx context.Context, platform string, o options, all []kind) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	here := site{dir: dir, slots: o.slots, log: log}
+	here := site{dir: dir, slots: o.slots, warm: o.warm, log: log}
 	if err := works(ctx, chosen, here); err != nil {
 		return err
 	}
@@ -155,7 +158,7 @@ func run(ctx context.Context, platform string, o options, all []kind) (err error
 	err = worker.Run(ctx, drain, worker.Config{
 		Platform: platform, Remote: address, Name: o.name, Dir: dir, Persistent: o.persistent, Slots: o.slots,
 		Protocol: o.protocol, MaxDelay: o.maxDelay, MaxRetries: o.maxRetries, KeepAlive: o.keepAlive,
-		Env: env, Sandbox: box, Resources: resources, Store: store, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
+		Env: env, Sandbox: box, Resources: resources, KeepFailed: o.keepFailed, Store: store, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
 	})
 	if errors.Is(err, worker.ErrAway) {
 		return program.Status(err, tempFail)

@@ -22,6 +22,7 @@ type options struct {
 	shutdownFile                           string
 	persistent                             bool
 	slots, maxRetries, protocol            int
+	warm, keepFailed                       int
 	maxDelay, keepAlive                    time.Duration
 	env                                    []string
 
@@ -46,6 +47,12 @@ func (o options) check() error {
 		return fmt.Errorf("--slots %d: use 1 to %d", o.slots, maxSlots)
 	case o.slots > 1 && !o.persistent:
 		return errors.New("--slots needs --persistent: without it the worker does one build")
+	case o.warm < 0 || o.warm > maxSlots:
+		return fmt.Errorf("--warm %d: use 0 to %d", o.warm, maxSlots)
+	case o.keepFailed < 0 || o.keepFailed > maxSlots:
+		return fmt.Errorf("--keep-failed=%d: use 0 to %d", o.keepFailed, maxSlots)
+	case o.keepFailed > 0 && o.dir == "":
+		return errors.New("--keep-failed needs --dir: without it all is gone when the worker ends")
 	case o.maxRetries < 0:
 		return fmt.Errorf("--max-retries %d is negative", o.maxRetries)
 	case o.maxDelay < time.Second:

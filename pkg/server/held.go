@@ -18,8 +18,9 @@ import (
 // woken by whatever happens to it. What follows from that is told by package life.
 type held struct {
 	*build
-	worker string // its identity
-	left   bool   // by the last server
+	worker string    // its identity
+	left   bool      // by the last server
+	asked  time.Time // when contents were asked for first; zero if none were lacking. Who conducts the build knows
 
 	mu        sync.Mutex
 	link      *link                  // the worker's connection, nil while it is away
@@ -341,6 +342,9 @@ func (h *held) offer(ctx context.Context) {
 	}
 	h.mu.Unlock()
 	if lacking && l != nil {
+		if h.asked.IsZero() {
+			h.asked = time.Now()
+		}
 		l.send(wire.Want{UUID: h.UUID})
 	}
 }
@@ -422,6 +426,9 @@ func (h *held) suspend() {
 // finish makes the end durable.
 func (h *held) finish(ctx context.Context, step life.Step) {
 	h.close()
+	if !h.asked.IsZero() && h.place.Kind != "" {
+		h.place.Add("deliver", time.Since(h.asked)) // the worker can not know when it says how the build ended
+	}
 	if h.draft != nil {
 		for _, lacking := range h.draft.Lacking() {
 			h.draft.Drop(lacking.Content, "the worker did not deliver it")

@@ -27,6 +27,9 @@ func (b *build) collect(ctx, over context.Context, done wire.Done, most int64) {
 	if errors.As(context.Cause(ctx), &stop) && stop.result.Cause != job.ShutDown {
 		done.Result = stop.result // it may have come while the artifacts were hashed
 	}
+	if b.place != nil && b.conf.keeps(done.Result) {
+		done.Notes = append(done.Notes, b.announce())
+	}
 	done.Lines = b.spool.view().lines
 	encoded := wire.Encode(done)
 	if size := encoded.Size(); size > wire.KindDone.Limit() {

@@ -27,6 +27,7 @@ type holder struct {
 	running int           // of them
 	begun   int           // builds, ever
 	refused int           // builds that the server did not take, ever
+	kept    []kept        // places of failed builds, the oldest first
 	wishes  int           // builds that were asked for, on the last connection, and did not come
 	changed chan struct{} // closed and replaced when any of this changes
 }
@@ -170,14 +171,18 @@ func (w *holder) release(b *build, refused string) {
 	})
 }
 
-// forget removes everything of a build. Its spool goes first: what is left of the
+// forget removes everything of a build, but for a place that is kept. Its spool goes first: what is left of the
 // place without it is swept.
 func (w *holder) forget(b *build) error {
+	done := b.spool.view().done
 	err := b.spool.remove()
-	if b.place != nil {
-		err = errors.Join(err, b.place.Destroy())
+	switch {
+	case b.place == nil:
+		return err
+	case done == nil: // given up
+		return errors.Join(err, b.place.Destroy())
 	}
-	return err
+	return errors.Join(err, w.letGo(b.id, b.place, done.Result))
 }
 
 // minFree is how much room the worker's disk must have for another build.

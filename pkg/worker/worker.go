@@ -51,7 +51,10 @@ type Config struct {
 	// for none: all go to the server.
 	Store *remote.Store
 	// Resources bound every build, beside what its job says.
-	Resources  job.Resources
+	Resources job.Resources
+	// KeepFailed is how many places of failed builds are kept, the latest, for people
+	// to enter. With 0, those that were kept before stay.
+	KeepFailed int
 	Program    string        // version, told to the server
 	MaxDelay   time.Duration // longest pause between two attempts to connect; 0 means a minute
 	MaxRetries int           // attempts in a row that may fail before ErrAway; 0 for any number
