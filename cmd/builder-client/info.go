@@ -83,7 +83,7 @@ func writeStatus(out io.Writer, s wire.StatusReply, now time.Time) error {
 		}
 	}
 	if len(s.Remotes) > 0 {
-		t.writeRemotes(s.Remotes)
+		t.writeRemotes(s.Remotes, ": see `outbox`")
 	}
 	return t.close()
 }

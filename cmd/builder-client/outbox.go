@@ -115,10 +115,14 @@ func outboxFlags(cmd *cobra.Command, to *string, asJSON *bool) {
 // writeOutbox shows an outbox to people.
 func writeOutbox(out io.Writer, reply wire.OutboxReply, now time.Time) error {
 	t := &table{w: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
-	t.writeRemotes(reply.Remotes)
+	t.writeRemotes(reply.Remotes, "")
 	t.section("Builds", "all are where they should be", "BUILD", "JOB", "REMOTE", "TRIES", "STATE")
 	for _, p := range reply.Posts {
-		t.row(p.UUID.String(), orDash(p.Job), orDash(p.Remote), fmt.Sprint(p.Tries), stateOf(p, reply.Remotes, now))
+		tries := fmt.Sprint(p.Tries)
+		if p.Parked != "" {
+			tries = "-" // nobody counts any more
+		}
+		t.row(p.UUID.String(), orDash(p.Job), orDash(p.Remote), tries, stateOf(p, reply.Remotes, now))
 	}
 	if err := t.close(); err != nil {
 		return err
@@ -134,13 +138,14 @@ func writeOutbox(out io.Writer, reply wire.OutboxReply, now time.Time) error {
 	return nil
 }
 
-// writeRemotes shows how much each remote does not have.
-func (t *table) writeRemotes(remotes []wire.RemoteStatus) {
+// writeRemotes shows how much each remote does not have; hint says where there is more
+// about what is parked.
+func (t *table) writeRemotes(remotes []wire.RemoteStatus, hint string) {
 	t.section("Outbox", "nothing is uploaded", "REMOTE", "WAITING", "PARKED")
 	for _, r := range remotes {
 		parked := fmt.Sprint(r.Parked)
 		if r.Parked > 0 {
-			parked += ": see `outbox`"
+			parked += hint
 		}
 		name := orDash(r.Name)
 		if !r.Configured {

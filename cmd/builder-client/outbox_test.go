@@ -36,12 +36,12 @@ func TestWriteOutbox(t *testing.T) {
 	}{
 		{"much", fullOutbox(), `Outbox
   REMOTE                              WAITING  PARKED
-  https://host/upload                 3        2: see ` + "`outbox`" + `
+  https://host/upload                 3        2
   http://old/upload (not configured)  1        0
 
 Builds
   BUILD                                 JOB      REMOTE               TRIES  STATE
-  01000000-0000-0000-0000-000000000000  nightly  https://host/upload  0      parked: the remote answered 401 Unauthorized
+  01000000-0000-0000-0000-000000000000  nightly  https://host/upload  -      parked: the remote answered 401 Unauthorized
   02000000-0000-0000-0000-000000000000  nightly  https://host/upload  2      next try in 1 min 0 s; odd\x1b[2J
   03000000-0000-0000-0000-000000000000  nightly  https://host/upload  0      is being sent
   04000000-0000-0000-0000-000000000000  nightly  https://host/upload  0      waits

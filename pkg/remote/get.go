@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -79,8 +80,7 @@ func (s *Store) Open(ctx context.Context, c job.Content, offset int64) (io.ReadC
 		return nil, err
 	}
 	if _, err := io.CopyN(io.Discard, r, skip); err != nil {
-		r.Close()
-		return nil, err
+		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }

@@ -100,7 +100,14 @@ func (s *Store) pin(id uuid.UUID, set bool) error {
 		return err
 	}
 	// Also when nothing was changed: whoever did may not have come to that yet.
-	if err := s.fsys.SyncDir(dir); err != nil {
+	err = s.fsys.SyncDir(dir)
+	if errors.Is(err, fs.ErrNotExist) { // what is not pinned any more may be pruned at once
+		if !set {
+			return nil
+		}
+		err = fmt.Errorf("it was unpinned and removed meanwhile: %w", ErrNotFound)
+	}
+	if err != nil {
 		return fmt.Errorf("marking build %v: %w", id, err)
 	}
 	return nil

@@ -210,6 +210,46 @@ func TestPruneLeavesOthersAlone(t *testing.T) {
 	}
 }
 
+// interfering is a file system where something happens before a directory is synced.
+type interfering struct {
+	disk.FS
+	before func(dir string)
+}
+
+func (f *interfering) SyncDir(dir string) error {
+	f.before(dir)
+	return f.FS.SyncDir(dir)
+}
+
+// TestPruneAfterUnpin: a build that is removed as soon as nothing holds it any more was
+// unpinned all the same, and is not pinned by who came too late.
+func TestPruneAfterUnpin(t *testing.T) {
+	for name, test := range map[string]struct {
+		mark func(s *store.Store) error
+		want error
+	}{
+		"unpin": {func(s *store.Store) error { return s.Unpin(number(1)) }, nil},
+		"pin":   {func(s *store.Store) error { return s.Pin(number(1)) }, store.ErrNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fsys := &interfering{disk.OS{}, func(string) {}}
+			s := open(t, fsys, scratch(t))
+			mustCommit(t, s, buildOf("j", 1), nil, nil)
+			fsys.before = func(dir string) {
+				if filepath.Base(dir) == number(1).String() {
+					fsys.before = func(string) {}
+					if err := errors.Join(os.RemoveAll(filepath.Join(dir, "pinned")), os.Rename(dir, dir+".removed")); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if err := test.mark(s); !errors.Is(err, test.want) {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
 // TestPruneBeside prunes all builds that are there, again and again, while others
 // begin, and end with the same few contents: each that ended is whole when it did.
 func TestPruneBeside(t *testing.T) {
