@@ -153,7 +153,7 @@ func run(ctx context.Context, platform string, o options, all []kind) (err error
 	if err := box.Enforces(resources); err != nil {
 		return err
 	}
-	ctx, drain, release := stops(ctx, o.shutdownFile)
+	ctx, drain, release := stops(ctx, o.shutdownFile, log)
 	defer release()
 	err = worker.Run(ctx, drain, worker.Config{
 		Platform: platform, Remote: address, Name: o.name, Dir: dir, Persistent: o.persistent, Slots: o.slots,

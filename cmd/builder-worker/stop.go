@@ -7,25 +7,34 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // filePause is how often the shutdown file is looked at.
 const filePause = time.Second
 
+// lastBuilds is what the log says when drain ends.
+const lastBuilds = "no new builds are taken, those that run are finished"
+
 // stops ends drain at the first signal, or when the time of the file has changed
 // (an empty name is none), and ctx too at the second signal. The third one has its
-// usual effect.
-func stops(parent context.Context, file string) (ctx, drain context.Context, release func()) {
+// usual effect. The log tells of each.
+func stops(parent context.Context, file string, log zerolog.Logger) (ctx, drain context.Context, release func()) {
 	ctx, kill := context.WithCancel(parent)
 	drain, stop := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		for _, end := range []func(){stop, kill} {
+		for _, signalled := range []struct {
+			end  func()
+			what string
+		}{{stop, lastBuilds}, {kill, "builds that run are ended"}} {
 			select {
-			case <-signals:
-				end()
+			case signal := <-signals:
+				log.Info().Stringer("signal", signal).Msg(signalled.what)
+				signalled.end()
 			case <-ctx.Done():
 				return
 			}
@@ -41,6 +50,7 @@ func stops(parent context.Context, file string) (ctx, drain context.Context, rel
 				select {
 				case <-ticker.C:
 					if !fileTime(file).Equal(was) {
+						log.Info().Str("file", file).Msg(lastBuilds)
 						stop()
 					}
 				case <-drain.Done():

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 )
 
 // TestSignals sends signals to a real worker that runs a build: after one it waits
@@ -36,25 +40,35 @@ func TestSignals(t *testing.T) {
 			defer l.Close()
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "p", "-r", l.Addr().String(), "--dir", t.TempDir(), "--name", "test")
 			cmd.Env = append(os.Environ(), "BUILDER_WORKER_TEST=1")
-			cmd.Stderr = os.Stderr
+			stderr, err := cmd.StderrPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
 			c, id := handOut(t, l, tt.script)
 			receive(t, c, wire.KindLines)
+			log := bufio.NewScanner(stderr)
 			for range tt.signals {
 				if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 					t.Fatal(err)
 				}
 				// Two that are sent at once may arrive as one.
-				time.Sleep(50 * time.Millisecond)
+				for log.Scan() && !strings.Contains(log.Text(), `"signal":"terminated"`) {
+				}
 			}
+			var rest errgroup.Group
+			rest.Go(func() error { _, err := io.Copy(io.Discard, stderr); return err })
 			done := receive(t, c, wire.KindDone).(wire.Done)
 			if diff := cmp.Diff(tt.result, done.Result); diff != "" {
 				t.Errorf("result (-want +got):\n%s", diff)
 			}
 			if err := c.Send(wire.Stored{UUID: id}); err != nil {
 				t.Fatal(err)
+			}
+			if err := rest.Wait(); err != nil {
+				t.Error(err)
 			}
 			if err := cmd.Wait(); err != nil {
 				t.Errorf("the worker: %v", err)
