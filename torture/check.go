@@ -107,7 +107,8 @@ func kindOf(result job.Result) string {
 
 // fetch asks for all builds, by way of a client that watches each.
 func (r *round) fetch(ctx context.Context, straight *client.Client) (map[uuid.UUID]ended, error) {
-	list, err := straight.Builds(ctx, "", 1_000_000)
+	var list []job.Build
+	err := insist(ctx, func() (err error) { list, err = straight.Builds(ctx, "", 1_000_000); return err })
 	if err != nil {
 		return nil, fmt.Errorf("listing builds: %w", err)
 	}

@@ -85,10 +85,3 @@ func (d *depot) get(w http.ResponseWriter, r *http.Request) {
 		w.Write(octets) //nolint:errcheck // whoever asked has gone
 	}
 }
-
-// count is how many contents it has.
-func (d *depot) count() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.stored)
-}

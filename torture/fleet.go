@@ -61,6 +61,9 @@ const (
 const (
 	beat        = time.Second
 	workerGrace = 6 * time.Second
+	// collectTimeout is more than all faults and the pauses of a worker that puts
+	// contents into a depot that fails: then no artifacts may be given up.
+	collectTimeout = time.Minute
 )
 
 // own is the protocol that all speak: a connection that is cut at its beginning
@@ -88,7 +91,7 @@ func newFleet(ctx context.Context, dir, bin string, seed uint64, surprised func(
 		name: "server", log: f.log("server"),
 		args: []string{
 			filepath.Join(bin, "builder-server"), "--port", port, "--dir", f.data.dir, "--config-dir", dir,
-			"--keepalive", beat.String(), "--worker-grace", workerGrace.String(), "--collect-timeout", "10s",
+			"--keepalive", beat.String(), "--worker-grace", workerGrace.String(), "--collect-timeout", collectTimeout.String(),
 			"--upload", f.good.url(), "--upload", f.bad.url(), "--upload-stall", "3s", "--store", f.depot.url(),
 		},
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 
 	"builder/pkg/client"
 	"builder/pkg/job"
+	"builder/pkg/wire"
 
 	"github.com/google/uuid"
 )
@@ -137,21 +139,20 @@ func (k *keeper) has(name string, id uuid.UUID, mark string) (time.Time, bool) {
 // prune removes, when all is at rest, what retention says, and looks whether that was
 // just what it has to be.
 func (k *keeper) prune(ctx context.Context, asked *client.Client, c *customer) error {
-	before, err := asked.Builds(ctx, "", 1_000_000)
-	if err != nil {
-		return fmt.Errorf("listing builds: %w", err)
+	var before, after []job.Build
+	var again wire.PruneReply
+	for _, ask := range []func() error{
+		func() (err error) { before, err = asked.Builds(ctx, "", 1_000_000); return err },
+		func() (err error) { _, err = asked.Prune(ctx, "", false); return err },
+		func() (err error) { again, err = asked.Prune(ctx, "", true); return err },
+		func() (err error) { after, err = asked.Builds(ctx, "", 1_000_000); return err },
+	} {
+		if err := insist(ctx, ask); err != nil {
+			return fmt.Errorf("pruning at rest: %w", err)
+		}
 	}
-	if _, err := asked.Prune(ctx, "", false); err != nil {
-		k.find("pruning at rest: %v", err)
-		return nil
-	}
-	again, err := asked.Prune(ctx, "", true)
-	if err != nil || len(again.Builds) > 0 || again.Orphans > 0 || again.Damaged > 0 {
-		k.find("pruning once more would do %+v (%v)", again, err)
-	}
-	after, err := asked.Builds(ctx, "", 1_000_000)
-	if err != nil {
-		return fmt.Errorf("listing builds: %w", err)
+	if len(again.Builds) > 0 || again.Orphans > 0 || again.Damaged > 0 {
+		k.find("pruning once more would do %+v", again)
 	}
 	stays := map[uuid.UUID]bool{}
 	for _, b := range after {
@@ -169,4 +170,16 @@ func (k *keeper) prune(ctx context.Context, asked *client.Client, c *customer) e
 		}
 	}
 	return nil
+}
+
+// insist asks until there is an answer: on a busy machine connections break at rest,
+// too.
+func insist(ctx context.Context, ask func() error) error {
+	for begun := time.Now(); ; rest(ctx, beat/5) {
+		err := ask()
+		var refused *client.RefusedError
+		if err == nil || errors.As(err, &refused) || ctx.Err() != nil || time.Since(begun) > patience {
+			return err
+		}
+	}
 }

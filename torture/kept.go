@@ -20,31 +20,31 @@ type standing struct {
 	last bool
 }
 
-// standings ranks the builds of each job.
-func standings(builds []job.Build) []struct {
+// ranked is a build among those of its job.
+type ranked struct {
 	job.Build
 	standing
-} {
+}
+
+// standings ranks the builds of each job.
+func standings(builds []job.Build) []ranked {
 	sorted := slices.SortedFunc(slices.Values(builds), func(a, b job.Build) int {
 		return cmp.Or(cmp.Compare(a.Job, b.Job), b.Started.Compare(a.Started), slices.Compare(b.UUID[:], a.UUID[:]))
 	})
-	ranked := make([]struct {
-		job.Build
-		standing
-	}, len(sorted))
+	all := make([]ranked, len(sorted))
 	success := false
 	for i, b := range sorted {
 		s := standing{}
 		if i > 0 && sorted[i-1].Job == b.Job {
-			s.nth = ranked[i-1].nth + 1
+			s.nth = all[i-1].nth + 1
 		} else {
 			success = false
 		}
 		s.last = s.nth == 0 || b.Result.Success() && !success
 		success = success || b.Result.Success()
-		ranked[i].Build, ranked[i].standing = b, s
+		all[i] = ranked{b, s}
 	}
-	return ranked
+	return all
 }
 
 // checkKept looks whether what went had to go, and what had to go went.

@@ -34,7 +34,7 @@ func newOrder(i int, random *rand.Rand, ledger string) order {
 	case dice < 77:
 		p.Takes = 4*time.Second + rand64(random, 4*time.Second)
 	case dice < 81:
-		p.Lines = 20_000 + random.IntN(20_000)
+		p.Lines, p.Long = 20_000+random.IntN(20_000), false // else a few of them fill the disks
 	case dice < 87:
 		p.Code = 1 + random.IntN(3)
 	case dice < 90:

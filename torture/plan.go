@@ -58,8 +58,15 @@ func newPlan(seed uint64, takes time.Duration, jobs int, ledger string) plan {
 		what  string
 		count int
 	}{
-		{executes, jobs / 2}, {follows, jobs / 8}, {observes, jobs / 8}, {cancels, jobs / 10},
-		{pins, jobs / 8}, {ages, jobs / 16}, {prunes, jobs / 10}, {verifies, jobs / 40}, {downloads, jobs / 16},
+		{executes, jobs / 2},
+		{follows, jobs / 8},
+		{observes, jobs / 8},
+		{cancels, jobs / 10},
+		{pins, jobs / 8},
+		{ages, jobs / 16},
+		{prunes, jobs / 10},
+		{verifies, jobs / 40},
+		{downloads, jobs / 16},
 	} {
 		for range w.count {
 			i := random.IntN(jobs)

@@ -80,7 +80,7 @@ func excused(text string) bool {
 		// What the disk had no room for, or the server no time.
 		"the change was not kept", "may be kept or not", "no space left", "is shutting down",
 		// At the beginning, while the server is down or the network is bad, clients give up.
-		"connection refused", "connection reset", "EOF", "broken pipe", "i/o timeout", "the server hung up", "closed the connection",
+		"connection refused", "connection reset", "EOF", "broken pipe", "i/o timeout", "the peer is silent", "the server hung up", "closed the connection",
 	} {
 		if strings.Contains(text, known) {
 			return true

@@ -99,7 +99,10 @@ func (r *round) checkExported(ctx context.Context, straight *client.Client, buil
 		}
 		_, pruned := r.keeper.has(b.Job, id, "pruned")
 		sum := sha256.New()
-		err := straight.Export(ctx, id.String(), sum)
+		err := insist(ctx, func() error {
+			sum.Reset()
+			return straight.Export(ctx, id.String(), sum)
+		})
 		switch {
 		case pruned != (err != nil):
 			r.find("build %v: pruned %v, exporting it: %v", id, pruned, err)

@@ -83,7 +83,7 @@ func (w wishes) granted() bool {
 
 // selectRecorded is Select for one of our builds.
 func (s *Store) selectRecorded(p place, wanted wishes) error {
-	rec, err := s.readRecord(s.dir(p))
+	rec, err := s.recordOf(p)
 	if err != nil {
 		return err
 	}

@@ -173,3 +173,36 @@ func TestVerifyPrunedElsewhere(t *testing.T) {
 		t.Errorf("without its script: damaged: %v", found)
 	}
 }
+
+// TestPruneElsewhere: a content that only builds name that have it elsewhere goes.
+func TestPruneElsewhere(t *testing.T) {
+	dir := scratch(t)
+	s := open(t, disk.OS{}, dir)
+	both := job.ContentOf([]byte("here and there"))
+	s.Follow(another{both: "here and there"})
+	mustCommit(t, s, buildOf("alpha", 1), nil, []file{{"a", "here and there"}})
+	artifacts := offered(file{"a", "here and there"})
+	artifacts[0].Location = elsewhere
+	d := begin(t, s, 2)
+	offer(t, d, artifacts)
+	if _, err := d.Commit(buildOf("hello", 2)); err != nil {
+		t.Fatal(err)
+	}
+	did, err := s.Prune(t.Context(), false, func(builds []retention.Build) (store.Decision, error) {
+		var verdicts []retention.Verdict
+		for _, b := range builds {
+			if b.Job == "alpha" {
+				verdicts = append(verdicts, retention.Verdict{Build: b, Fate: retention.Strip})
+			}
+		}
+		return store.Decision{Verdicts: verdicts}, nil
+	})
+	if err != nil || did.Freed != both.Size || s.HasContent(both) {
+		t.Errorf("pruned %+v, %v; it is still here: %v", did, err, s.HasContent(both))
+	}
+	if in, _, err := s.OpenArtifact(number(2), "a"); err != nil {
+		t.Error(err)
+	} else if got, err := read(in, nil); got != "here and there" || err != nil {
+		t.Errorf("elsewhere it is %q, %v", got, err)
+	}
+}

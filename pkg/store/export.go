@@ -27,7 +27,7 @@ func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, e
 		return s.exportResult(p)
 	}
 	dir := s.dir(p)
-	rec, err := s.readRecord(dir)
+	rec, err := s.recordOf(p)
 	if err != nil {
 		return 0, nil, err
 	}

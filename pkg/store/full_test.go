@@ -186,6 +186,13 @@ func TestIndexKeepsRemoved(t *testing.T) {
 			if err == nil {
 				t.Error("the index refuses, and nobody is told")
 			}
+			_, built := s.Build(b.UUID)
+			_, _, exported := s.Export(b.UUID)
+			for _, err := range []error{built, exported} {
+				if !errors.Is(err, store.ErrNotFound) {
+					t.Errorf("reading what has gone: %v", err)
+				}
+			}
 			exec("DROP TRIGGER refuse")
 			if _, err := s.Prune(t.Context(), false, keepAll); err != nil {
 				t.Fatal(err)

@@ -93,7 +93,7 @@ func (r record) checkConsole(c *console.Reader) error {
 // replay gives the lines of one of our builds.
 func (s *Store) replay(p place, from int64, to *bundle) error {
 	dir := s.dir(p)
-	rec, err := s.readRecord(dir)
+	rec, err := s.recordOf(p)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func (s *Store) Build(id uuid.UUID) (job.Build, error) {
 	if p.origin == theirs {
 		return s.readResult(p)
 	}
-	r, err := s.readRecord(s.dir(p))
+	r, err := s.recordOf(p)
 	return r.build, err
 }
 

@@ -94,6 +94,18 @@ func (s *Store) readRecord(dir string) (record, error) {
 	return r, nil
 }
 
+// recordOf reads the record of a build that the index has: it may know of one that
+// was just removed.
+func (s *Store) recordOf(p place) (record, error) {
+	r, err := s.readRecord(s.dir(p))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, gone := s.fsys.Stat(s.dir(p)); errors.Is(gone, fs.ErrNotExist) {
+			err = fmt.Errorf("build %v was just removed: %w", p.id, ErrNotFound)
+		}
+	}
+	return r, err
+}
+
 func (s *Store) readFile(name string) ([]byte, error) {
 	f, err := s.fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {

@@ -35,7 +35,7 @@ type survey struct {
 type surveyed struct {
 	place  place
 	script contentKey
-	keys   []contentKey // of its artifacts
+	keys   []contentKey // of its artifacts that lie here
 	files  int64        // octets of the files in its directory
 }
 
@@ -104,11 +104,11 @@ func (s *Store) surveyBuild(v *survey, p place) ([]int64, error) {
 		return nil, nil
 	}
 	b := r.build
-	about := surveyed{place: p, script: keyOf(b.Script), keys: make([]contentKey, len(b.Artifacts))}
-	sizes := make([]int64, len(b.Artifacts))
-	for i, a := range b.Artifacts {
-		if about.keys[i] = keyOf(a.Content); a.Location == "" { // else nothing of ours goes with it
-			sizes[i] = a.Size
+	about := surveyed{place: p, script: keyOf(b.Script)}
+	var sizes []int64
+	for _, a := range b.Artifacts {
+		if a.Location == "" { // else it needs nothing of ours
+			about.keys, sizes = append(about.keys, keyOf(a.Content)), append(sizes, a.Size)
 		}
 	}
 	if _, twice := v.about[p.id]; twice {
