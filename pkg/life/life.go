@@ -56,7 +56,8 @@ type Build struct {
 	// artifacts are still to come.
 	Offered, Lacking bool
 	Result           job.Result
-	// Arrived is when the last octet of them came, or the offer did.
+	// Arrived is when the last octet of them came, the worker last said that they are on
+	// their way to a store elsewhere, or the offer came.
 	Arrived time.Time
 	// Decided is when Result was fixed, if it was.
 	Decided time.Time

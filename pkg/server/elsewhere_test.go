@@ -500,3 +500,24 @@ func TestStoreInterrupted(t *testing.T) {
 		})
 	}
 }
+
+// TestStoreSlow: contents that are on their way to a store for longer than the server
+// waits for those that come to it are not given up.
+func TestStoreSlow(t *testing.T) {
+	const patience = 3 * time.Second
+	url, asked, open := gate(t)
+	o := remote.Options{Pause: time.Millisecond}
+	r := start(t, following(t, url, o), func(c *server.Config) { c.CollectTimeout = patience })
+	r.worker("p", putting(t, url, o), func(c *worker.Config) { c.KeepAlive = 50 * time.Millisecond })
+	r.schedule("one", "p", leaving)
+	<-asked
+	timer := time.NewTimer(patience + patience/2)
+	defer timer.Stop()
+	<-timer.C
+	open()
+	b := r.record(r.ended("one", 1)[0].UUID)
+	paths, notes := located(t, b, url)
+	if d := cmp.Diff(all, paths); d != "" || notes != "" {
+		t.Errorf("in the store (-want +got):\n%s%s", d, notes)
+	}
+}

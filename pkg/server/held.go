@@ -34,7 +34,7 @@ type held struct {
 	done      *wire.Done             // as it came last, until it is offered
 	said      *job.Result            // as the worker says on this connection
 	offered   bool                   // the store knows the artifacts
-	arrived   time.Time              // the last octet that was lacking, or the offer
+	arrived   time.Time              // the last sign of what was lacking: octets of it, or lines
 	seen      map[job.Content]string // the conductor's: contents that lie in a store elsewhere, and where
 	delivery  *delivery              // the connection over which contents come, nil if none does
 	next      int64                  // number of the next line
@@ -233,13 +233,17 @@ func (h *held) begin() error {
 	return h.build.begin()
 }
 
-// lines takes console lines. What is there already came twice.
+// lines takes console lines. What is there already came twice. After the end of the
+// script they say that contents are on their way to where this server sees nothing.
 func (h *held) lines(m wire.Lines) error {
 	<-h.begun
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.over || h.console == nil {
 		return nil // it is told so, or will be
+	}
+	if h.offered {
+		h.arrived = time.Now()
 	}
 	skip, ok := life.Skip(h.next, m.From)
 	if !ok {

@@ -63,16 +63,25 @@ func (c *courier) carry(ctx context.Context) error {
 }
 
 // put waits until the contents were put into the store, and tells the server,
-// which then says whether it lacks any.
+// which then says whether it lacks any. The server sees nothing of them on their
+// way: meanwhile it is told that they are, by lines that are none.
 func (c *courier) put(ctx context.Context, done wire.Done) error {
 	p := c.link.put(c.over, c.build, done)
-	select {
-	case <-p.ended:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	beat := time.NewTicker(c.KeepAlive)
+	defer beat.Stop()
+	for {
+		select {
+		case <-p.ended:
+			c.told = true
+			return c.conn.Send(p.located(done))
+		case <-beat.C:
+			if err := c.conn.Send(wire.Lines{UUID: c.build.id, From: done.Lines}); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	c.told = true
-	return c.conn.Send(p.located(done))
 }
 
 // console sends the lines as they come, and the end behind them, which it returns.
