@@ -31,6 +31,7 @@ var imports = []struct {
 	{"pkg/store", []string{"pkg/console", "pkg/der", "pkg/disk", "pkg/job", "pkg/wire"}},
 	{"pkg/upload", nil},
 	{"pkg/sandbox", []string{"pkg/job"}},
+	{"pkg/sandbox/jail", []string{"pkg/job", "pkg/sandbox"}},
 	{"pkg/worker", []string{"pkg/disk", "pkg/job", "pkg/sandbox", "pkg/wire"}},
 	{"pkg/server", []string{
 		"pkg/console", "pkg/disk", "pkg/job", "pkg/journal", "pkg/life", "pkg/schedule", "pkg/store", "pkg/template", "pkg/upload", "pkg/wire",
@@ -38,7 +39,7 @@ var imports = []struct {
 	{"pkg/client", []string{"pkg/job", "pkg/wire"}},
 	{"pkg/program", []string{"pkg/job"}},
 	{"cmd/builder-server", []string{"pkg/job", "pkg/program", "pkg/server", "pkg/wire"}},
-	{"cmd/builder-worker", []string{"pkg/program", "pkg/sandbox", "pkg/wire", "pkg/worker"}},
+	{"cmd/builder-worker", []string{"pkg/program", "pkg/sandbox", "pkg/sandbox/jail", "pkg/wire", "pkg/worker"}},
 	{"cmd/builder-client", []string{"pkg/client", "pkg/job", "pkg/program", "pkg/wire"}},
 }
 
