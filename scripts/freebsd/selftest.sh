@@ -87,8 +87,10 @@ holds 6 "the configuration is accepted" jail -f "$dir/jail.conf" -c "$name"
 sh_holds 7 "jls prints names" 'jls name | grep -qx "$name"'
 sh_holds 8 "mount -p lists what jail(8) mounted, by path" 'mount -p | awk "{ print \$2 }" | grep -qx "$(realpath "$root")/dev"'
 holds 9 "jexec -U: ids of the jail's user" inside '[ "$(id -un)" = "'"$user"'" ] && [ "$(id -u)" != 0 ]'
-sh_holds 10 "jexec leaves the environment alone" '[ "$(X=kept jexec -U "$user" "$name" /bin/sh -c "echo \$X")" = kept ]'
-sh_holds 11 "sh says 127 for what is not there" 'code=0; jexec -U "$user" "$name" /bin/sh -c "exec \"\$@\"" sh /no/such || code=$?; [ $code = 127 ]'
+sh_holds 10 "the environment is what env says" \
+	'[ "$(jexec -U "$user" "$name" /bin/sh -c "exec env -i -- \"\$@\"" sh X=kept PATH=/bin /bin/sh -c "echo \$X \$PATH")" = "kept /bin" ]'
+sh_holds 11 "env says 127 for what is not there" \
+	'code=0; jexec -U "$user" "$name" /bin/sh -c "exec env -i -- \"\$@\"" sh X=1 /no/such || code=$?; [ $code = 127 ]'
 holds 12 "no memory device, no disk in the jail" inside '! ls /dev/mem /dev/kmem /dev/ada0 /dev/nda0 /dev/da0 2>/dev/null | grep .'
 holds 13 "no other file systems are seen" sh -c '[ "$(jexec "$name" /bin/sh -c "mount -p" | wc -l)" -le 1 ]'
 holds 14 "root of the jail can neither mount nor make jails" \

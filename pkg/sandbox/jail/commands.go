@@ -54,11 +54,16 @@ func jailRemove(name string) []string       { return []string{"jail", "-R", name
 // jls(8): a parameter as argument has its value printed for every jail, one in a line.
 func jailNames() []string { return []string{"jls", "name"} }
 
-// jexec(8): -U takes a user of the jail, and leaves the environment alone without -l.
-// sh(1) says 127 and 126 where execve(2) fails.
-func jailRun(name, user string, command ...string) []string {
-	return append([]string{"jexec", "-U", user, name, "/bin/sh", "-c", `cd ` + insideOut + ` && exec "$@"`, "sh"}, command...)
+// jexec(8): -U takes a user of the jail. It changes the environment as login.conf(5)
+// says, so that of the build is set inside, by env(1). That says 127 and 126 where
+// execve(2) fails.
+func jailRun(name, user string, env []string, command ...string) []string {
+	argv := []string{"jexec", "-U", user, name, "/bin/sh", "-c", "cd " + insideOut + ` && exec env -i -- "$@"`, "sh"}
+	return append(append(argv, env...), command...)
 }
+
+// jailRunEnv is jexec's own: it is the host's root.
+func jailRunEnv() []string { return []string{"PATH=/sbin:/bin:/usr/sbin:/usr/bin"} }
 
 // jexec(8), as root of the jail.
 func jailConfigure(name string, command ...string) []string {

@@ -29,22 +29,29 @@ func TestRun(t *testing.T) {
 	}{
 		{"another user, in its place", "id -u; id -g; pwd; hostname >/dev/null; echo $HOME $TMPDIR $BUILDER_OUTPUT", 0, 0,
 			"65534\n65534\n/builder/out\n/builder/home /builder/tmp /builder/out\n"},
+		{"environment", "env | sort", 0, 0, "BUILDER_BUILD=b\nBUILDER_JOB=one\nBUILDER_OUTPUT=/builder/out\nBUILDER_PLATFORM=freebsd\n" +
+			"HOME=/builder/home\nLANG=C.UTF-8\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/builder/out\nSHLVL=1\nTMPDIR=/builder/tmp\nTZ=UTC\n"},
 		{"exit", "echo x; exit 3", 3, 0, "x\n"},
 		{"signal", "kill -9 $$", 0, 9, ""},
 		{"interpreter", "#!/bin/cat\nhello\n", 0, 0, "#!/bin/cat\nhello\n"},
-		{"no interpreter", "#!/no/such\n", 127, 0, "sh: exec: line 0: /builder/script: not found\n"},
+		{"no interpreter", "#!/no/such\n", 127, 0, "env: can't execute '/builder/script': No such file or directory\n"},
 		{"script can not be written", "echo x >/builder/script", 1, 0, "/builder/script: line 1: can't create /builder/script: Permission denied\n"},
 		{"name servers", "cat /etc/resolv.conf", 0, 0, "nameserver 192.0.2.1\n"},
 		{"only what is in the snapshot", "ls /; ls /builder", 0, 0, "bin\nbuilder\ndev\netc\nroot\ntmp\nhome\nout\nscript\ntmp\n"},
 		{"what is left running", "setsid sleep 1000 & (setsid setsid sleep 1000 &); echo x", 0, 0, "x\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			exit, console, _ := run(t, s, spec(test.script))
+			what := spec(test.script)
+			what.Build = "b"
+			exit, console, p := run(t, s, what)
 			if exit.Code != test.code || int(exit.Signal) != test.signal || console != test.console {
 				t.Errorf("code %d, signal %d, console %q", exit.Code, exit.Signal, console)
 			}
 			if pids := inside(m.conf.Dir); len(pids) > 0 {
 				t.Errorf("still running: %v", pids)
+			}
+			if err := p.Destroy(); err != nil {
+				t.Error(err)
 			}
 		})
 	}

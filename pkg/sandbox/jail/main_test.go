@@ -239,7 +239,7 @@ func (z *zpool) begin() error {
 		return err
 	}
 	for _, argv := range [][]string{
-		{"zpool", "create", "-m", "none", z.name, file},
+		{"zpool", "create", "-o", "cachefile=none", "-m", "none", z.name, file},
 		{"zfs", "create", z.name + "/jails"},
 		{"zfs", "create", "-o", "mountpoint=" + base, z.name + "/jails/base"},
 	} {
@@ -272,7 +272,7 @@ func furnish(root string) error {
 	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), binary, 0o755); err != nil {
 		return err
 	}
-	for _, name := range strings.Fields("sh cat ls id mkdir sleep env ip dd rm ln mkfifo touch setsid chmod kill hostname seq") {
+	for _, name := range strings.Fields("sh cat ls id mkdir sleep env ip dd rm ln mkfifo touch setsid chmod kill hostname seq sort") {
 		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil {
 			return err
 		}
@@ -291,6 +291,9 @@ func (z *zpool) end() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		_, err := jail.Run(ctx, "zpool", "destroy", "-f", z.name)
+		for ; err != nil && ctx.Err() == nil; _, err = jail.Run(ctx, "zpool", "destroy", "-f", z.name) {
+			time.Sleep(100 * time.Millisecond) // what was just unmounted is busy for a while
+		}
 		failures = append(failures, err)
 	}
 	if z.daemon != nil {

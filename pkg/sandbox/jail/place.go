@@ -171,13 +171,13 @@ func (p *place) Run(ctx context.Context, console io.Writer) (sandbox.Exit, error
 	if !bytes.HasPrefix(p.spec.Script, []byte("#!")) && !bytes.HasPrefix(p.spec.Script, []byte("\x7fELF")) {
 		script = []string{"/bin/sh", insideScript}
 	}
-	args := jailRun(p.name, p.sandbox.conf.User, script...)
+	args := jailRun(p.name, p.sandbox.conf.User, p.env, script...)
 	program, err := exec.LookPath(args[0])
 	if err != nil {
 		return sandbox.Exit{}, fmt.Errorf("running script: %w", err)
 	}
 	args[0] = program
-	exit, err := sandbox.Execute(ctx, sandbox.Command{Dir: "/", Args: args, Env: p.env, Grace: p.spec.Grace}, console)
+	exit, err := sandbox.Execute(ctx, sandbox.Command{Dir: "/", Args: args, Env: jailRunEnv(), Grace: p.spec.Grace}, console)
 	if exit.Start.IsZero() {
 		return exit, err
 	}
