@@ -103,9 +103,11 @@ func zfsDestroy(dataset string) []string { return []string{"zfs", "destroy", "-r
 func zfsQuota(dataset string, size int64) []string {
 	return []string{"zfs", "set", "quota=" + strconv.FormatInt(size, 10), dataset}
 }
+
 func zfsGet(property, dataset string) []string {
 	return []string{"zfs", "get", "-H", "-p", "-o", "value", property, dataset}
 }
+
 func zfsChildren(parent string) []string {
 	return []string{"zfs", "list", "-H", "-o", "name", "-t", "filesystem", "-r", "-d", "1", parent}
 }
@@ -123,9 +125,11 @@ func interfaceShow(name string) []string { return []string{"ifconfig", name} }
 func aliasAdd(iface string, a netip.Addr) []string {
 	return []string{"ifconfig", iface, family(a), hostPrefix(a), "alias"}
 }
+
 func aliasRemove(iface string, a netip.Addr) []string {
 	return []string{"ifconfig", iface, family(a), a.String(), "-alias"}
 }
+
 func epairCreate(pair, description string) []string {
 	return []string{"ifconfig", pair, "create", "description", description, "up"}
 }
@@ -138,6 +142,7 @@ func bridgeAdd(bridge, pair string) []string {
 func interfaceAddress(iface string, p netip.Prefix) []string {
 	return []string{"ifconfig", iface, family(p.Addr()), p.String(), "up"}
 }
+
 func defaultRoute(gateway netip.Addr) []string {
 	return []string{"route", "-n", "add", "-" + family(gateway), "default", gateway.String()}
 }

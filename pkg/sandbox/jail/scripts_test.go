@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -77,6 +79,7 @@ func rc(t *testing.T, script, conf string) (dir string, run func(args ...string)
 	if err := os.MkdirAll(filepath.Join(dir, "var/run"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	reap(t, filepath.Join(dir, "var/run"))
 	return dir, func(args ...string) (string, int) {
 		cmd := exec.CommandContext(context.Background(), shell, append([]string{"-u", filepath.Join(dir, script)}, args...)...)
 		cmd.Env = append(os.Environ(), "RC="+dir)
@@ -87,6 +90,31 @@ func rc(t *testing.T, script, conf string) (dir string, run func(args ...string)
 		}
 		return string(out), cmd.ProcessState.ExitCode()
 	}
+}
+
+// reap collects the processes of the stand-in of daemon: they become children of this
+// process, which is a reaper for the sake of its supervisors.
+func reap(t *testing.T, run string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var reaping sync.WaitGroup
+	reaping.Go(func() {
+		for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+			files, err := filepath.Glob(run + "/*.pid")
+			if err != nil {
+				t.Error(err)
+			}
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				if pid, wrong := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && wrong == nil {
+					syscall.Wait4(pid, nil, syscall.WNOHANG, nil) // it lives, or is no child
+				}
+			}
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		reaping.Wait()
+	})
 }
 
 func TestServerScript(t *testing.T) {
@@ -269,7 +297,7 @@ func TestThrowaway(t *testing.T) {
 			clean(how.name)
 			continue
 		}
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // the stand-in of jexec may be gone
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the stand-in of jexec may be gone
 		if !there("jail") || !there("builder-worker-a.lock") {
 			t.Error("killed: nothing is left, so nothing is tried")
 		}

@@ -237,7 +237,7 @@ func (h host) jailRemove(name string) error {
 	}
 	for pids := inside(line[1]); len(pids) > 0; pids = inside(line[1]) {
 		for _, pid := range pids {
-			unix.Kill(pid, unix.SIGKILL) //nolint:errcheck // it is gone
+			unix.Kill(pid, unix.SIGKILL) // or it is gone
 		}
 	}
 	h.drop("jails", name)
