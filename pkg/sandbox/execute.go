@@ -24,8 +24,8 @@ type Command struct {
 // script: when it has returned, no process is left of the command's tree. A command
 // that can not be executed is an error.
 func Execute(ctx context.Context, c Command, console io.Writer) (Exit, error) {
-	if ctx.Err() != nil {
-		return Exit{Cause: context.Cause(ctx)}, nil
+	if cause := context.Cause(ctx); cause != nil {
+		return Exit{Cause: cause}, nil
 	}
 	h, err := startSupervisor()
 	if err != nil {

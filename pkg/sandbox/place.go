@@ -65,8 +65,8 @@ func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
 		return Exit{}, errors.New("running script: a place is used once")
 	}
 	p.ran = true
-	if ctx.Err() != nil {
-		return Exit{Cause: context.Cause(ctx)}, nil
+	if cause := context.Cause(ctx); cause != nil {
+		return Exit{Cause: cause}, nil
 	}
 	h, err := p.sandbox.take()
 	if err != nil {

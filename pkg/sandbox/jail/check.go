@@ -15,6 +15,9 @@ type abilities struct {
 	vnet  error // network stacks of jails' own
 }
 
+// rules tells whether there can be rules of rctl(8).
+func (a abilities) rules() bool { return a.racct == nil }
+
 func able(ctx context.Context, conf Config) abilities {
 	return abilities{
 		racct: enabled(ctx, conf, "kern.racct.enable", "put kern.racct.enable=1 into /boot/loader.conf and start the machine again"),

@@ -145,7 +145,7 @@ func (s *Sandbox) unbound(ctx context.Context, name string) error {
 // ruled are the jails that rules are for, which are printed as
 // jail:NAME:RESOURCE:ACTION=AMOUNT.
 func (s *Sandbox) ruled(ctx context.Context) ([]string, error) {
-	if s.able.racct != nil {
+	if !s.able.rules() {
 		return nil, nil // rctl(8) only says so then
 	}
 	out, err := s.run(ctx, rctlRules()...)
