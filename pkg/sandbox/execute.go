@@ -25,7 +25,7 @@ type Command struct {
 // that can not be executed is an error.
 func Execute(ctx context.Context, c Command, console io.Writer) (Exit, error) {
 	if cause := context.Cause(ctx); cause != nil {
-		return Exit{Cause: cause}, nil
+		return Exit{Cause: cause}, nil //nolint:nilerr // being stopped is no failure
 	}
 	h, err := startSupervisor()
 	if err != nil {

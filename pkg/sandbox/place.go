@@ -66,7 +66,7 @@ func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
 	}
 	p.ran = true
 	if cause := context.Cause(ctx); cause != nil {
-		return Exit{Cause: cause}, nil
+		return Exit{Cause: cause}, nil //nolint:nilerr // being stopped is no failure
 	}
 	h, err := p.sandbox.take()
 	if err != nil {

@@ -196,7 +196,8 @@ func (p *place) Run(ctx context.Context, console io.Writer) (sandbox.Exit, error
 // Artifacts implements [sandbox.Place].
 func (p *place) Artifacts(check func(path string) error) ([]sandbox.Artifact, []sandbox.Note, error) {
 	if replaced := p.intact(); replaced != nil {
-		return nil, []sandbox.Note{{Path: ".", Text: "unreadable output directory: " + replaced.Error()}}, nil
+		note := sandbox.Note{Path: ".", Text: "unreadable output directory: " + replaced.Error()}
+		return nil, []sandbox.Note{note}, nil //nolint:nilerr // it is the build's doing
 	}
 	return p.out.Artifacts(check)
 }
