@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,13 +74,29 @@ func beWorker() error {
 	return errors.Join(build(s), s.Close())
 }
 
+// steps are the first of the commands that are looked at, and how many are left out
+// after each: STEP=1 looks at all of them, which takes minutes; FIRST repeats a run.
+func steps(t *testing.T) (first, step int) {
+	t.Helper()
+	number := func(name string, otherwise int) int {
+		if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {
+			return n
+		}
+		return otherwise
+	}
+	step = number("STEP", 6)
+	first = number("FIRST", 1+rand.IntN(step))
+	t.Logf("FIRST=%d STEP=%d", first, step)
+	return first, step
+}
+
 // TestKilled kills a worker after each command of a build's life; the next worker
 // sweeps, and nothing is left.
 func TestKilled(t *testing.T) {
 	m := newMachine(t)
 	m.conf.Network = jail.Network{Bridge: "bridge0", Addresses: addresses("10.0.1.2/24")}
 	killed := true
-	for last := 1; killed; last++ {
+	for last, step := steps(t); killed; last += step {
 		text, err := json.Marshal(plan{m.conf.Dir, m.conf.Worker, m.conf.Snapshot, m.conf.Resolv, m.conf.Network, last})
 		if err != nil {
 			t.Fatal(err)
@@ -117,7 +135,7 @@ func TestFails(t *testing.T) {
 	m := newMachine(t)
 	m.conf.Network = jail.Network{Interface: "lo1", Addresses: addresses("127.0.2.2/32")}
 	failed := true
-	for fail := 1; failed; fail++ {
+	for fail, step := steps(t); failed; fail += step {
 		failed = false
 		count := 0
 		var command string
