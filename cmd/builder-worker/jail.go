@@ -32,7 +32,6 @@ func (k *jails) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&k.gateway, "jail-gateway", "", "jail: `address` of the router, with bridge")
 	f.StringVar(&k.conf.Resolv, "jail-resolv", "/etc/resolv.conf", "jail: `file` that becomes /etc/resolv.conf; empty for none")
 	f.IntVar(&k.conf.Ruleset, "jail-ruleset", jail.DefaultRuleset, "jail: `number` of the devfs rule set")
-	f.IntVar(&k.conf.Warm, "jail-warm", 0, "jail: `number` of places that are prepared ahead")
 }
 
 // config makes the settings out of the flags.
@@ -92,7 +91,7 @@ func (k *jails) open(ctx context.Context, s site) (closingSandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf.Dir, conf.Worker = s.dir.Builds(), s.dir.ID.String()
+	conf.Dir, conf.Worker, conf.Warm = s.dir.Builds(), s.dir.ID.String(), s.warm
 	box, err := jail.New(ctx, conf)
 	if err != nil {
 		return nil, err
