@@ -26,6 +26,7 @@ import (
 const killVariable = "JAIL_TEST_PLAN"
 
 type plan struct {
+	Host                          host
 	Dir, Worker, Snapshot, Resolv string
 	Network                       jail.Network
 	Last                          int // the number of the command after which the worker is killed
@@ -58,7 +59,7 @@ func beWorker() error {
 	count := 0
 	conf := jail.Config{Dir: p.Dir, Worker: p.Worker, Snapshot: p.Snapshot, Resolv: p.Resolv, Network: p.Network}
 	conf.Run = func(ctx context.Context, argv ...string) (string, error) {
-		out, err := jail.Run(ctx, argv...)
+		out, err := p.Host.call(ctx, argv...)
 		if count++; count == p.Last {
 			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 				return "", err
@@ -97,7 +98,7 @@ func TestKilled(t *testing.T) {
 	m.conf.Network = jail.Network{Bridge: "bridge0", Addresses: addresses("10.0.1.2/24")}
 	killed := true
 	for last, step := steps(t); killed; last += step {
-		text, err := json.Marshal(plan{m.conf.Dir, m.conf.Worker, m.conf.Snapshot, m.conf.Resolv, m.conf.Network, last})
+		text, err := json.Marshal(plan{m.host, m.conf.Dir, m.conf.Worker, m.conf.Snapshot, m.conf.Resolv, m.conf.Network, last})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,9 +116,7 @@ func TestKilled(t *testing.T) {
 // swept has a new worker sweep, and looks.
 func (m *machine) swept(t *testing.T, when string) {
 	t.Helper()
-	conf := m.conf
-	conf.Run = nil
-	s, err := jail.New(t.Context(), conf)
+	s, err := jail.New(t.Context(), m.conf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +140,7 @@ func TestFails(t *testing.T) {
 		var command string
 		conf := m.conf
 		conf.Run = func(ctx context.Context, argv ...string) (string, error) {
-			out, err := jail.Run(ctx, argv...)
+			out, err := m.host.call(ctx, argv...)
 			if count++; count != fail {
 				return out, err
 			}

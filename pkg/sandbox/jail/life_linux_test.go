@@ -345,7 +345,7 @@ func TestBusy(t *testing.T) {
 				return "", errors.New("zfs destroy: exit status 1: cannot destroy: dataset is busy")
 			}
 		}
-		return jail.Run(ctx, argv...)
+		return m.host.call(ctx, argv...)
 	}
 	t.Cleanup(func() { // after the place was destroyed
 		if tries < 4 {

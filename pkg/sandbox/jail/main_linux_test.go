@@ -2,7 +2,6 @@ package jail_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,16 +9,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"builder/pkg/sandbox"
+	"builder/pkg/sandbox/conform"
 	"builder/pkg/sandbox/jail"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 )
 
 // TestMain lets the test binary be what it tests: a supervisor, a worker that is
@@ -34,12 +32,8 @@ func TestMain(m *testing.M) {
 	case os.Getenv(killVariable) != "":
 		err = beWorker()
 	default:
-		code := m.Run()
-		if err := pool.end(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-		os.Exit(code)
+		conform.Main(m, kind)
+		err = pool.end()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -56,7 +50,7 @@ func skip(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-// machine is a machine with stand-ins for FreeBSD's commands, and real ZFS.
+// machine is a machine with stand-ins for FreeBSD's commands.
 type machine struct {
 	t    testing.TB
 	host host // what the stand-ins know
@@ -66,18 +60,31 @@ type machine struct {
 // newMachine makes one for a test. What the test leaves of it is a failure.
 func newMachine(t testing.TB) *machine {
 	t.Helper()
-	snapshot := pool.snapshot(t)
+	if os.Geteuid() != 0 {
+		skip(t, "needs root, as jails do")
+	}
+	m := bareMachine(t)
+	if err := furnish(filepath.Join(string(m.host), "base")); err != nil {
+		t.Fatal(err)
+	}
+	m.conf.Snapshot, m.conf.Run = standInSnapshot, m.host.call
+	return m
+}
+
+// bareMachine is one that lacks what jails are made of.
+func bareMachine(t testing.TB, real ...string) *machine {
+	t.Helper()
+	if _, err := exec.LookPath("busybox"); err != nil {
+		skip(t, fmt.Sprintf("needs Debian's busybox-static: %v", err))
+	}
 	top := t.TempDir()
 	m := &machine{t: t, host: host(filepath.Join(top, "bin"))}
-	m.host.make(t)
-	t.Setenv("PATH", string(m.host)+":"+os.Getenv("PATH"))
+	m.host.make(t, real...)
 	resolv := filepath.Join(top, "resolv.conf")
 	if err := os.WriteFile(resolv, []byte("nameserver 192.0.2.1\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	m.conf = jail.Config{
-		Dir: filepath.Join(top, "builds"), Worker: uuid.NewString(), Snapshot: snapshot, Resolv: resolv,
-	}
+	m.conf = jail.Config{Dir: filepath.Join(top, "builds"), Worker: uuid.NewString(), Resolv: resolv}
 	t.Cleanup(func() {
 		if diff := cmp.Diff([]string(nil), m.look()); diff != "" {
 			t.Errorf("left behind (-want +got):\n%s", diff)
@@ -107,15 +114,8 @@ func (m *machine) open() *jail.Sandbox {
 // look lists all that the machine has for builds.
 func (m *machine) look() (found []string) {
 	m.t.Helper()
-	out, err := jail.Run(context.Background(), "zfs", "list", "-H", "-o", "name", "-t", "all")
-	if err != nil {
-		m.t.Error(err)
-	}
-	for dataset := range strings.Lines(out) {
-		if strings.Contains(dataset, m.conf.Worker[:8]) {
-			found = append(found, "dataset "+strings.TrimSpace(dataset))
-		}
-	}
+	wait(m.t, "the processes in jails end", func() bool { return len(inside(m.conf.Dir)) == 0 })
+	found = m.host.has(m.conf.Worker)
 	entries, err := os.ReadDir(m.conf.Dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		m.t.Error(err)
@@ -128,14 +128,6 @@ func (m *machine) look() (found []string) {
 			found = append(found, "mount "+mount.at)
 		}
 	}
-	for _, kind := range []string{"jails", "rules", "interfaces", "addresses"} {
-		for line := range strings.Lines(m.host.read(kind)) {
-			if !strings.Contains(line, "always") {
-				found = append(found, kind+" "+strings.TrimSpace(line))
-			}
-		}
-	}
-	wait(m.t, "the processes in jails end", func() bool { return len(inside(m.conf.Dir)) == 0 })
 	slices.Sort(found)
 	return found
 }
@@ -181,92 +173,15 @@ func wait(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// zpool is the pool of all tests, on a file.
-type zpool struct {
-	once   sync.Once
-	failed error
-	dir    string
-	name   string
-	daemon *exec.Cmd // nil if the machine runs one
-	lock   *os.File
-}
-
-var pool zpool
-
-// snapshot is that of a small system: a busybox, a user.
-func (z *zpool) snapshot(t testing.TB) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		skip(t, "needs root, as jails do")
-	}
-	for _, command := range []string{"zfs-fuse", "zfs", "zpool", "busybox"} {
-		if _, err := exec.LookPath(command); err != nil {
-			skip(t, fmt.Sprintf("needs Debian's zfs-fuse and busybox-static: %v", err))
-		}
-	}
-	z.once.Do(func() { z.failed = z.begin() })
-	if z.failed != nil {
-		t.Fatal(z.failed)
-	}
-	return z.name + "/jails/base@clean"
-}
-
-func (z *zpool) begin() (err error) {
-	// There is one daemon for a machine: it is not to be killed under another test.
-	if z.lock, err = os.OpenFile(filepath.Join(os.TempDir(), "builder-zfs-test.lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return err
-	}
-	if err := unix.Flock(int(z.lock.Fd()), unix.LOCK_EX); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if z.dir, err = os.MkdirTemp("", "jail-test-"); err != nil {
-		return err
-	}
-	if _, err := jail.Run(ctx, "zpool", "list"); err != nil {
-		z.daemon = exec.Command("zfs-fuse", "--no-daemon", "--no-kstat-mount", "-p", filepath.Join(z.dir, "pid"))
-		if err := z.daemon.Start(); err != nil {
-			return err
-		}
-	}
-	for _, err := jail.Run(ctx, "zpool", "list"); err != nil; _, err = jail.Run(ctx, "zpool", "list") {
-		if ctx.Err() != nil {
-			return fmt.Errorf("waiting for zfs-fuse: %w", err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	z.name = "jailtest" + uuid.NewString()[:8]
-	file := filepath.Join(z.dir, "disk")
-	base := filepath.Join(z.dir, "base")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		return err
-	}
-	if err := os.Truncate(file, 512<<20); err != nil {
-		return err
-	}
-	for _, argv := range [][]string{
-		{"zpool", "create", "-o", "cachefile=none", "-m", "none", z.name, file},
-		{"zfs", "create", z.name + "/jails"},
-		{"zfs", "create", "-o", "mountpoint=" + base, z.name + "/jails/base"},
-	} {
-		if _, err := jail.Run(ctx, argv...); err != nil {
-			return err
-		}
-	}
-	if err := furnish(base); err != nil {
-		return err
-	}
-	_, err = jail.Run(ctx, "zfs", "snapshot", z.name+"/jails/base@clean")
-	return err
-}
-
 // furnish makes a small system.
 func furnish(root string) error {
 	for _, dir := range []string{"bin", "etc", "dev", "tmp", "root"} {
-		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return err
 		}
+	}
+	if err := os.Chmod(filepath.Join(root, "tmp"), 0o777|os.ModeSticky); err != nil {
+		return err
 	}
 	program, err := exec.LookPath("busybox")
 	if err != nil {
@@ -279,7 +194,8 @@ func furnish(root string) error {
 	if err := os.WriteFile(filepath.Join(root, "bin/busybox"), binary, 0o755); err != nil {
 		return err
 	}
-	for _, name := range strings.Fields("sh cat ls id mkdir sleep env ip dd rm ln mkfifo touch setsid chmod kill hostname seq sort") {
+	for _, name := range strings.Fields(`basename cat chmod cut dd dirname env grep head hostname id ip kill ln ls mkdir
+		mkfifo mknod nohup rm seq setsid sh sleep sort tail tee touch tr truncate yes`) {
 		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil {
 			return err
 		}
@@ -290,25 +206,4 @@ func furnish(root string) error {
 		os.WriteFile(filepath.Join(root, "etc/passwd"), []byte(passwd), 0o644),
 		os.Symlink("/run/resolv.conf", filepath.Join(root, "etc/resolv.conf")),
 	)
-}
-
-func (z *zpool) end() error {
-	var failures []error
-	if z.name != "" {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		_, err := jail.Run(ctx, "zpool", "destroy", "-f", z.name)
-		for ; err != nil && ctx.Err() == nil; _, err = jail.Run(ctx, "zpool", "destroy", "-f", z.name) {
-			time.Sleep(100 * time.Millisecond) // what was just unmounted is busy for a while
-		}
-		failures = append(failures, err)
-	}
-	if z.daemon != nil {
-		failures = append(failures, z.daemon.Process.Kill()) // it has nothing any more that could be lost
-		z.daemon.Process.Wait()
-	}
-	if z.dir != "" {
-		failures = append(failures, os.RemoveAll(z.dir))
-	}
-	return errors.Join(failures...)
 }
