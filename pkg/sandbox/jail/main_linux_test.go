@@ -23,19 +23,14 @@ import (
 // TestMain lets the test binary be what it tests: a supervisor, a worker that is
 // killed, and the commands of FreeBSD that a jail is made with.
 func TestMain(m *testing.M) {
-	var err error
 	switch name := filepath.Base(os.Args[0]); {
-	case sandbox.IsSupervisor():
-		err = sandbox.Supervise()
 	case standIns[name] != nil:
-		err = beCommand(name)
-	case os.Getenv(killVariable) != "":
-		err = beWorker()
-	default:
-		conform.Main(m, kind)
-		err = pool.end()
+		conform.Exit(beCommand(name))
+	case os.Getenv(killVariable) != "" && !sandbox.IsSupervisor():
+		conform.Exit(beWorker())
 	}
-	if err != nil {
+	conform.Main(m, kind)
+	if err := pool.end(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

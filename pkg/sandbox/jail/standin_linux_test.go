@@ -61,7 +61,6 @@ func (h host) make(t testing.TB, real ...string) {
 		}
 	}
 	t.Setenv("PATH", string(h)+":"+os.Getenv("PATH"))
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // a program that looks for races would sleep a second before it ends
 	h.write("kernel", "kern.racct.enable 1", "kern.features.vimage 1")
 	h.write("interfaces", "lo0 always", "lo1 always", "bridge0 always")
 	h.write("addresses", "lo0 127.0.0.1 always")

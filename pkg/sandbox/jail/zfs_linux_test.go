@@ -30,19 +30,14 @@ func TestZFS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := m.open()
-	what := spec("dd if=/dev/zero of=big bs=1024 count=20480 2>/dev/null && exit 3; echo kept >$HOME/file; id -u")
+	what := spec("echo kept >file; dd if=/dev/zero of=big bs=1024 count=20480 2>/dev/null && exit 3; id -u")
 	what.Resources = everything
-	exit, console, p := run(t, s, what)
+	exit, console, p := run(t, m.open(), what)
 	if exit.Code != 0 || console != "65534\n" {
 		t.Errorf("the quota is not kept: exit %+v, console %q", exit, console)
 	}
 	if want := snapshot + " guid " + strings.TrimSpace(guid); p.Origin() != want {
 		t.Errorf("origin %q, want %q", p.Origin(), want)
-	}
-	artifacts, _, err := p.Artifacts(nil)
-	if err != nil || len(artifacts) != 1 || artifacts[0].Size > everything.Disk {
-		t.Errorf("artifacts %v, %v", artifacts, err)
 	}
 
 	// As after a boot: it is there, and not mounted.
@@ -54,8 +49,9 @@ func TestZFS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if artifacts, _, err := again.Artifacts(nil); err != nil || len(artifacts) != 1 {
-		t.Errorf("attached again: artifacts %v, %v", artifacts, err)
+	artifacts, _, err := again.Artifacts(nil)
+	if err != nil || len(artifacts) != 2 || artifacts[0].Size > everything.Disk || artifacts[1].Path != "file" {
+		t.Errorf("artifacts %v, %v", artifacts, err)
 	}
 	if err := errors.Join(again.Destroy(), p.Destroy()); err != nil {
 		t.Error(err)
