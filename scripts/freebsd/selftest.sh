@@ -159,6 +159,17 @@ sh_holds 29 "aliases come and go" '
 	ifconfig lo0 | grep -q "inet 127.0.77.77 "
 	ifconfig lo0 inet 127.0.77.77 -alias
 	! ifconfig lo0 | grep -q "inet 127.0.77.77 "'
+conf "ip4 = disable; ip6 = disable;"
+sh_holds 34 "jls -j tells whether a jail is there; one without addresses can be made" '
+	! jls -j "$name" name >/dev/null 2>&1
+	jail -f "$dir/jail.conf" -c "$name"
+	[ "$(jls -j "$name" name)" = "$name" ]'
+# timeout(1) is a reaper, as the supervisor of builds is: it ends what it is the reaper of.
+sh_holds 35 "who loses its parent in a jail has the reaper outside" '
+	timeout 3 jexec -U "$user" "$name" /bin/sh -c "(sleep 1000 & ) ; sleep 1; exec sleep 1000" || :
+	sleep 1; ! pgrep -j "$name" sleep'
+jail -R "$name"
+umount -f "$root/dev"
 conf 'ip4.addr = "127.0.0.1"; ip6 = disable;'
 sh_holds 30 "a jail has its own address only" 'jail -f "$dir/jail.conf" -c "$name"; ! jexec "$name" ifconfig | grep "inet " | grep -v 127.0.0.1; jail -R "$name"; umount -f "$root/dev"'
 sh_holds 31 "a clone can be destroyed right after, with its snapshots" '
@@ -180,6 +191,29 @@ END
 	daemon -P "$dir/keeper.pid" -p "$dir/pid" -r -R 1 -o "$dir/log" -t selftest "$dir/worker"
 	sleep 2; kill "$(cat "$dir/pid")"; sleep 4; [ "$(wc -l <"$dir/runs")" -ge 2 ]
 	keeper=$(cat "$dir/keeper.pid"); kill "$keeper"; sleep 4; ! kill -0 "$keeper" 2>/dev/null'
+sh_holds 36 "rc.subr(8) runs the commands that it is told, and finds processes" '
+	cat >"$dir/rc" <<END
+#!/bin/sh
+. /etc/rc.subr
+name=builder_selftest
+rcvar=builder_selftest_enable
+load_rc_config \$name
+: "\${builder_selftest_enable:=YES}"
+start_cmd="selftest_each start" stop_cmd="selftest_each stop" status_cmd="selftest_each status"
+chosen=\$*
+selftest_each() { echo "\$1 \${chosen#* }"; [ "\$1" != status ]; }
+run_rc_command "\$1"
+END
+	[ "$(sh "$dir/rc" start x)" = "start x" ]
+	[ "$(sh "$dir/rc" stop x)" = "stop x" ]
+	! sh "$dir/rc" status x >"$dir/status"
+	grep -qx "status x" "$dir/status"
+	daemon -p "$dir/sleep.pid" sleep 2
+	sleep 1
+	pid=$(cat "$dir/sleep.pid")
+	[ "$(sh -c ". /etc/rc.subr; check_pidfile $dir/sleep.pid /bin/sleep")" = "$pid" ]
+	sh -c ". /etc/rc.subr; wait_for_pids $pid" >/dev/null
+	! kill -0 "$pid" 2>/dev/null'
 
 [ $bad = 0 ] && echo "all that was tried holds"
 exit $bad
