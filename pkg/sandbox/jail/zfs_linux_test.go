@@ -195,7 +195,7 @@ func (z *zpool) end() error {
 	}
 	if z.daemon != nil {
 		failures = append(failures, z.daemon.Process.Kill()) // it has nothing any more that could be lost
-		z.daemon.Wait()                                      //nolint:errcheck // it was killed
+		z.daemon.Wait()
 	}
 	if z.dir == "" {
 		return errors.Join(failures...)
