@@ -92,6 +92,16 @@ func (h host) write(name string, lines ...string) {
 
 func (h host) add(name, line string) { h.write(name, append(h.lines(name), line)...) }
 
+// record adds to the log, which grows long.
+func (h host) record(line string) error {
+	f, err := os.OpenFile(filepath.Join(string(h), "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line + "\n")
+	return errors.Join(err, f.Close())
+}
+
 // find is the line that begins with these words, or "".
 func (h host) find(name string, words ...string) string {
 	for _, line := range h.lines(name) {
@@ -141,7 +151,9 @@ func (h host) act(out io.Writer, name string, args []string) error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return err
 	}
-	h.add("log", strings.Join(append([]string{name}, args...), " "))
+	if err := h.record(strings.Join(append([]string{name}, args...), " ")); err != nil {
+		return err
+	}
 	err = standIns[name](h, out, args)
 	if wrong := new(usage); errors.As(err, &wrong) {
 		h.add("complaints", fmt.Sprintf("%s %q: %v", name, args, err))

@@ -30,10 +30,10 @@ var (
 func (h host) zfs(out io.Writer, args []string) error {
 	text := strings.Join(args, " ")
 	switch text {
-	case "get -H -p -o value guid "+standInSnapshot:
+	case "get -H -p -o value guid " + standInSnapshot:
 		fmt.Fprintln(out, "1234567890")
 		return nil
-	case "list -H -o name -t filesystem -r -d 1 "+standInParent:
+	case "list -H -o name -t filesystem -r -d 1 " + standInParent:
 		fmt.Fprintf(out, "%s\n%[1]s/base\n", standInParent)
 		for _, line := range h.lines("datasets") {
 			if name, _, ok := strings.Cut(line, " "); ok {
