@@ -25,7 +25,7 @@ type Command struct {
 // that can not be executed is an error.
 func Execute(ctx context.Context, c Command, console io.Writer) (Exit, error) {
 	if cause := context.Cause(ctx); cause != nil {
-		return Exit{Cause: cause}, nil //nolint:nilerr // being stopped is no failure
+		return Exit{Cause: cause}, nil //nolint:nilerr // that is how it ended
 	}
 	h, err := startSupervisor()
 	if err != nil {
@@ -77,7 +77,11 @@ func (h *handle) run(ctx context.Context, c Command, console io.Writer) (exit Ex
 		h.discard()
 		err = errors.Join(err, fmt.Errorf("running script: %w (%d of them)", ErrLeftover, r.Left))
 	}
-	return exit, syscall.Errno(r.Errno), r.Left == 0, err
+	errno = syscall.Errno(r.Errno)
+	if r.Step != stepScript {
+		return exit, 0, r.Left == 0, errors.Join(err, fmt.Errorf("%v: %w", r.Step, errno))
+	}
+	return exit, errno, r.Left == 0, err
 }
 
 // await waits for the supervisor's reply, and tells it when ctx ends. A

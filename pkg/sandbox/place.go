@@ -23,6 +23,7 @@ type place struct {
 	env     []string
 	out     *Output
 	ran     bool
+	guard   *guard // nil without a fence
 }
 
 func newPlace(p *Plain, name string, spec Spec) *place {
@@ -65,12 +66,34 @@ func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
 		return Exit{}, errors.New("running script: a place is used once")
 	}
 	p.ran = true
-	if cause := context.Cause(ctx); cause != nil {
-		return Exit{Cause: cause}, nil //nolint:nilerr // being stopped is no failure
+	if ctx.Err() != nil {
+		if p.guard != nil {
+			p.guard.release()
+		}
+		return Exit{Cause: context.Cause(ctx)}, nil
 	}
-	h, err := p.sandbox.take()
+	if p.guard == nil {
+		return p.run(ctx, console, nil)
+	}
+	confine, err := p.guard.confine(p)
+	if err != nil {
+		return Exit{}, errors.Join(fmt.Errorf("confining script: %w", err), p.guard.leave(p, new(Exit)))
+	}
+	exit, err := p.run(ctx, console, &confine)
+	if left := p.guard.leave(p, &exit); left != nil {
+		err = errors.Join(err, fmt.Errorf("ending the build: %w", left))
+	}
+	return exit, err
+}
+
+// run is Run, but for what is made for it outside of the supervisor.
+func (p *place) run(ctx context.Context, console io.Writer, confine *request) (Exit, error) {
+	h, err := p.sandbox.take(p.guard)
 	if err != nil {
 		return Exit{}, fmt.Errorf("running script: %w", err)
+	}
+	if confine != nil {
+		confine.send(h.conn) //nolint:errcheck // a supervisor that died for it does not answer what follows
 	}
 	exit, errno, idle, err := h.run(ctx, Command{
 		Dir: p.output(), Args: command(p.script(), p.spec.Script), Env: p.env, Grace: p.spec.Grace,
@@ -117,12 +140,17 @@ func Remove(dir string) error { return remove(dir) }
 // Destroy implements [Place].
 func (p *place) Destroy() error {
 	p.out.Close()
+	var err error
 	if !removeBare(p) {
-		if err := remove(p.dir); err != nil {
-			return fmt.Errorf("destroying place: %w", err)
-		}
+		err = remove(p.dir)
+	}
+	if p.guard != nil {
+		p.guard.release()
 	}
 	p.sandbox.forget(filepath.Base(p.dir))
 	p.sandbox.stock()
+	if err != nil {
+		return fmt.Errorf("destroying place: %w", err)
+	}
 	return nil
 }
