@@ -59,7 +59,7 @@ func (k *jails) config() (jail.Config, error) {
 	if k.gateway != "" {
 		var err error
 		if conf.Network.Gateway, err = netip.ParseAddr(k.gateway); err != nil {
-			return conf, program.Usage(fmt.Errorf("--jail-gateway: %w", err))
+			return conf, program.Usage(fmt.Errorf("--jail-gateway %q: use an address as in 10.0.0.1", k.gateway))
 		}
 	}
 	return conf, nil

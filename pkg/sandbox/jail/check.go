@@ -56,6 +56,13 @@ func Examine(ctx context.Context, conf Config) []Finding {
 	if err := conf.Check(); err != nil {
 		return []Finding{{"settings", err, "see --jail-snapshot, --jail-base and --jail-network"}}
 	}
+	system, err := conf.Run(ctx, sysctl("kern.ostype")...)
+	if system = strings.TrimSpace(system); err == nil && system != "FreeBSD" {
+		err = fmt.Errorf("this is %s", system)
+	}
+	if err != nil {
+		return []Finding{{"FreeBSD", err, "choose another kind of isolation"}}
+	}
 	found := []Finding{{What: "root"}}
 	if os.Geteuid() != 0 {
 		found[0].Err, found[0].Help = errors.New("the worker is not root"), "only root makes jails; builds run as --jail-user"

@@ -74,6 +74,8 @@ func (c Config) Check() error {
 		return fmt.Errorf("there is nothing beside the pool of %q: say in which dataset clones are made", c.Snapshot)
 	case strings.ContainsAny(c.Dir, "\"\\\n \t$") || !filepath.IsAbs(c.Dir):
 		return fmt.Errorf("directory %q: use an absolute path without white space, quotes, $ and backslash", c.Dir)
+	case c.Ruleset < 0:
+		return fmt.Errorf("devfs rule set %d: use a number as in devfs.rules(5)", c.Ruleset)
 	case c.Warm < 0:
 		return fmt.Errorf("%d places ahead are too few", c.Warm)
 	}

@@ -34,6 +34,7 @@ func TestCheck(t *testing.T) {
 		{"pool, with a parent", func(c *jail.Config) { c.Snapshot, c.Parent = "zroot@clean", "zroot/builds" }, ""},
 		{"quote", func(c *jail.Config) { c.Dir = `/var/"` }, "without white space, quotes"},
 		{"relative", func(c *jail.Config) { c.Dir = "var" }, "absolute path"},
+		{"rule set", func(c *jail.Config) { c.Ruleset = -1 }, "devfs rule set -1"},
 		{"negative", func(c *jail.Config) { c.Warm = -1 }, "too few"},
 		{"two networks", func(c *jail.Config) { c.Network = jail.Network{None: true, Interface: "lo1"} }, "none, an interface or a bridge"},
 		{"no addresses", func(c *jail.Config) { c.Network = jail.Network{Bridge: "bridge0"} }, "needs addresses"},

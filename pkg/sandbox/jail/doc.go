@@ -16,6 +16,7 @@
 //	    jail.conf                     generated, see jail.conf(5)
 //	    network                       what was changed of the host's network
 //	    root/                         the jail's root
+//	    kept.conf  enter              of a place that is kept, see Keep
 //	PARENT/builder-WORKER-BUILD       the clone, mounted on root/
 //	    /builder/script               what is run, root's
 //	    /builder/out home/ tmp/       the build's, as in the other kinds

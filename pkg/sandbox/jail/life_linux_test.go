@@ -230,6 +230,40 @@ func TestRefused(t *testing.T) {
 	run(t, s, spec("true")) // rctl is not asked
 }
 
+// TestExamine: what is missing is told, with what to do about it.
+func TestExamine(t *testing.T) {
+	m := newMachine(t)
+	missing := func(conf jail.Config) (found []string) {
+		for _, f := range jail.Examine(t.Context(), conf) {
+			if f.Err != nil {
+				found = append(found, f.What)
+				if f.Help == "" {
+					t.Errorf("%s: no help", f.What)
+				}
+			}
+		}
+		return found
+	}
+	equal := func(when string, want, got []string) {
+		t.Helper()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", when, diff)
+		}
+	}
+	bridged := m.conf
+	bridged.Network = jail.Network{Bridge: "bridge0", Addresses: addresses("10.0.1.2/24")}
+	equal("all is there", nil, missing(bridged))
+	m.host.write("kernel", "kern.ostype FreeBSD", "kern.features.vimage 0")
+	equal("an old kernel", []string{"network stacks of jails' own"}, missing(bridged))
+	archive := m.conf
+	archive.Snapshot, archive.Base, archive.Ruleset = "", "/no/such/archive", 7
+	equal("no archive", []string{"archive /no/such/archive", "devfs rule set 7"}, missing(archive))
+	archive.Run = jail.Run
+	t.Setenv("PATH", "/nonexistent")
+	equal("no sysctl", []string{"FreeBSD"}, missing(archive))
+	m.host.write("complaints") // of the rule set
+}
+
 // TestNetworks: addresses are given and taken back, with what they are on.
 func TestNetworks(t *testing.T) {
 	for _, test := range []struct {

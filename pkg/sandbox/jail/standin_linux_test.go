@@ -61,7 +61,7 @@ func (h host) make(t testing.TB, real ...string) {
 		}
 	}
 	t.Setenv("PATH", string(h)+":"+os.Getenv("PATH"))
-	h.write("kernel", "kern.racct.enable 1", "kern.features.vimage 1")
+	h.write("kernel", "kern.ostype FreeBSD", "kern.racct.enable 1", "kern.features.vimage 1")
 	h.write("interfaces", "lo0 always", "lo1 always", "bridge0 always")
 	h.write("addresses", "lo0 127.0.0.1 always")
 }
