@@ -74,6 +74,7 @@ END
 inside() { jexec -U "$user" "$name" /bin/sh -c "$1"; }
 export name dataset snapshot dir root user
 
+sh_holds 37 "sysctl says which system this is" '[ "$(sysctl -n kern.ostype)" = FreeBSD ]'
 mkdir "$root"
 sh_holds 1 "a snapshot has a guid" 'zfs get -H -p -o value guid "$snapshot" | grep -qE "^[0-9]+$"'
 sh_holds 2 "a clone can be made with canmount=noauto" 'zfs clone -o canmount=noauto -o mountpoint="$root" "$snapshot" "$dataset"'

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -345,5 +347,42 @@ func TestUnits(t *testing.T) {
 		if err != nil || strings.Contains(string(out), "builder-") {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
+	}
+}
+
+// TestAssumptions: what docs/isolation.md takes for granted is what selftest.sh tries.
+func TestAssumptions(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(scripts + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	numbers := func(pattern, text string) (found []int) {
+		for _, match := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+			for part := range strings.SplitSeq(match[1], ", ") {
+				from, to, ok := strings.Cut(part, "-")
+				if !ok {
+					to = from
+				}
+				first, err := strconv.Atoi(from)
+				last, wrong := strconv.Atoi(to)
+				if err != nil || wrong != nil {
+					t.Errorf("number %q: %v, %v", part, err, wrong)
+				}
+				for n := first; n <= last; n++ {
+					found = append(found, n)
+				}
+			}
+		}
+		slices.Sort(found)
+		return found
+	}
+	_, table, _ := strings.Cut(read("../docs/isolation.md"), "### What is taken for granted")
+	listed := numbers(`(?m)^\| ([0-9][-0-9, ]*) \|`, table)
+	tried := numbers(`(?m)^\s*(?:sh_)?holds ([0-9]+) `, read("freebsd/selftest.sh"))
+	if diff := cmp.Diff(listed, tried); diff != "" || len(tried) < 30 {
+		t.Errorf("docs/isolation.md and selftest.sh differ (-docs +selftest):\n%s", diff)
 	}
 }
