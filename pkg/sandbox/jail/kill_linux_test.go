@@ -85,7 +85,7 @@ func steps(t *testing.T) (first, step int) {
 		}
 		return otherwise
 	}
-	step = number("STEP", 6)
+	step = number("STEP", 3)
 	first = number("FIRST", 1+rand.IntN(step))
 	t.Logf("FIRST=%d STEP=%d", first, step)
 	return first, step
