@@ -76,7 +76,7 @@ func beWorker() error {
 }
 
 // steps are the first of the commands that are looked at, and how many are left out
-// after each: STEP=1 looks at all of them, which takes minutes; FIRST repeats a run.
+// after each: STEP=1 looks at all of them; FIRST repeats a run.
 func steps(t *testing.T) (first, step int) {
 	t.Helper()
 	number := func(name string, otherwise int) int {
