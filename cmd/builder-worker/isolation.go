@@ -52,7 +52,7 @@ type finding struct {
 }
 
 // kinds are all of them, in the order in which they are told.
-func kinds() []kind { return []kind{&none{}, &user{}} }
+func kinds() []kind { return []kind{&none{}, &user{}, &jails{}} }
 
 func find(kinds []kind, name string) (kind, error) {
 	var names []string

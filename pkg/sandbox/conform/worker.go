@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"builder/pkg/sandbox"
+
+	"golang.org/x/sys/unix"
 )
 
 // Main is the TestMain of a package that calls Run: the test binary is started again
@@ -19,7 +21,7 @@ func Main(m *testing.M, kinds ...Kind) {
 	var err error
 	switch name := os.Getenv(kindVariable); {
 	case sandbox.IsSupervisor():
-		err = sandbox.Supervise()
+		Exit(sandbox.Supervise())
 	case name != "":
 		err = fmt.Errorf("there is no kind %q", name)
 		for _, kind := range kinds {
@@ -33,6 +35,17 @@ func Main(m *testing.M, kinds ...Kind) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err) // whoever waits for this process to say something finds that it does not
 	}
+}
+
+// Exit ends a process that is not the one of the tests. One that looks for races would
+// sleep for a second first, and there are hundreds.
+func Exit(err error) {
+	code := 0
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	unix.Exit(code)
 }
 
 // What a worker is told, by its environment.
