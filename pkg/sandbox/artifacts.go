@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,53 +67,6 @@ func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	return f, info, nil
-}
-
-// Artifacts implements [Place].
-func (p *place) Artifacts(check func(name string) error) ([]Artifact, []Note, error) {
-	if p.out == nil && !p.empty {
-		p.empty = unix.Rmdir(p.output()) == nil // one call, the most frequent case
-	}
-	if p.empty {
-		return nil, nil, nil
-	}
-	root, err := p.openOutput()
-	if err != nil {
-		return nil, []Note{{Path: ".", Text: "unreadable output directory: " + reason(err)}}, nil
-	}
-	c := collector{root: root, check: check, pending: []string{"."}}
-	for len(c.pending) > 0 {
-		dir := c.pending[len(c.pending)-1]
-		c.pending = c.pending[:len(c.pending)-1]
-		if err := c.directory(dir); err != nil {
-			c.note(dir, "unreadable directory: "+reason(err))
-		}
-	}
-	slices.SortFunc(c.artifacts, func(a, b Artifact) int { return strings.Compare(a.Path, b.Path) })
-	slices.SortFunc(c.notes, func(a, b Note) int { return strings.Compare(a.Path, b.Path) })
-	return c.artifacts, c.notes, nil
-}
-
-// openOutput opens the output directory, unless the build has replaced it: a
-// symbolic link could lead anywhere.
-func (p *place) openOutput() (*os.Root, error) {
-	if p.out != nil {
-		return p.out, nil
-	}
-	info, err := os.Lstat(p.output())
-	if err != nil {
-		return nil, err
-	}
-	out, err := os.OpenRoot(p.output())
-	if err != nil {
-		return nil, err
-	}
-	if opened, err := out.Stat("."); err != nil || !os.SameFile(info, opened) {
-		shut(out)
-		return nil, errors.New("it was replaced")
-	}
-	p.out = out
-	return out, nil
 }
 
 // collector walks the output directory, with a list in place of recursion since

@@ -36,11 +36,11 @@ func pipe() (read *os.File, write int, err error) {
 // consoleBuffers keeps short builds from costing a buffer each.
 var consoleBuffers = sync.Pool{New: func() any { return new([consoleBuffer]byte) }}
 
-// copyConsole copies what the build prints until nobody can print any more, or
+// CopyConsole copies what the build prints until nobody can print any more, or
 // until r's deadline has passed and the pipe is empty. When writing to w fails it
 // has the build stopped, and goes on reading so that the build can end: one that
 // is blocked in a write would need KILL.
-func copyConsole(w io.Writer, r *os.File, stop context.CancelCauseFunc) error {
+func CopyConsole(w io.Writer, r *os.File, stop context.CancelCauseFunc) error {
 	var failure error
 	write := func(p []byte) {
 		if failure != nil || len(p) == 0 {

@@ -7,17 +7,23 @@ import (
 	"strings"
 )
 
-// defaultPath is used by a worker that has no PATH itself.
+// defaultPath is used where there is no other.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // environment is all that a script gets to see: nothing else of the worker's own
 // environment, which may hold secrets, reaches it.
 func environment(spec Spec, home, tmp, out string) ([]string, error) {
-	path := os.Getenv("PATH")
-	if path == "" {
-		path = defaultPath
+	var base []string
+	if path := os.Getenv("PATH"); path != "" {
+		base = []string{"PATH=" + path}
 	}
-	env := []string{"PATH=" + path, "LANG=C.UTF-8", "TZ=UTC"}
+	return Environment(spec, base, home, tmp, out)
+}
+
+// Environment is all that a script gets to see: base, such as an image's, then
+// Spec.Env, then what is ours, each overriding those before.
+func Environment(spec Spec, base []string, home, tmp, out string) ([]string, error) {
+	env := append([]string{"PATH=" + defaultPath, "LANG=C.UTF-8", "TZ=UTC"}, base...)
 	for _, variable := range spec.Env {
 		key, _, found := strings.Cut(variable, "=")
 		if !found || key == "" || strings.Contains(variable, "\x00") {

@@ -23,9 +23,14 @@ type place struct {
 	dir     string
 	spec    Spec
 	env     []string
-	out     *os.Root // opened by Artifacts, closed by Destroy
-	empty   bool     // Artifacts found the output directory empty, and removed it
+	out     *Output
 	ran     bool
+}
+
+func newPlace(p *Plain, name string, spec Spec) *place {
+	pl := &place{sandbox: p, dir: filepath.Join(p.root, name), spec: spec}
+	pl.out = NewOutput(pl.output())
+	return pl
 }
 
 func (p *place) script() string { return filepath.Join(p.dir, "script") }
@@ -42,7 +47,7 @@ func (p *place) make(spare string) error {
 	if err := os.Rename(spare, p.dir); err != nil {
 		return err
 	}
-	return writeScript(p.script(), p.spec.Script)
+	return WriteScript(p.script(), p.spec.Script)
 }
 
 // makeSpare makes the directories of a place.
@@ -90,7 +95,7 @@ func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	copied := make(chan error, 1)
-	go func() { copied <- copyConsole(console, read, cancel) }()
+	go func() { copied <- CopyConsole(console, read, cancel) }()
 	r, err := p.await(ctx, h, &exit)
 	if err != nil {
 		exit.Duration = time.Since(exit.Start)
@@ -154,29 +159,20 @@ func (p *place) Name() string { return filepath.Base(p.dir) }
 // Origin implements [Place].
 func (p *place) Origin() string { return "" }
 
-// Salvage implements [Place].
-func (p *place) Salvage(dir string) error {
-	info, err := os.Lstat(p.output())
-	if err == nil && info.IsDir() { // and not a link that leads anywhere
-		err = os.Chmod(p.output(), 0o700) // moving a directory rewrites its ".."
-	}
-	if err == nil {
-		err = os.Rename(p.output(), dir)
-	}
-	if err != nil {
-		return fmt.Errorf("salvaging artifacts: %w", err)
-	}
-	return nil
+// Artifacts implements [Place].
+func (p *place) Artifacts(check func(name string) error) ([]Artifact, []Note, error) {
+	return p.out.Artifacts(check)
 }
+
+// Salvage implements [Place].
+func (p *place) Salvage(dir string) error { return p.out.Salvage(dir) }
 
 // Remove removes a directory that was salvaged: a build could do anything to it.
 func Remove(dir string) error { return remove(dir) }
 
 // Destroy implements [Place].
 func (p *place) Destroy() error {
-	if p.out != nil {
-		shut(p.out)
-	}
+	p.out.Close()
 	if !removeBare(p) {
 		if err := remove(p.dir); err != nil {
 			return fmt.Errorf("destroying place: %w", err)

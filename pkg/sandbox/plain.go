@@ -119,7 +119,7 @@ func (p *Plain) Prepare(ctx context.Context, spec Spec) (Place, error) {
 		return nil, fmt.Errorf("preparing place: %w", err)
 	}
 	name := newName(spec.Build)
-	pl := &place{sandbox: p, dir: filepath.Join(p.root, name), spec: spec}
+	pl := newPlace(p, name, spec)
 	p.use(name)
 	err = pl.make(filepath.Join(p.root, spare))
 	p.forget(spare)
@@ -131,7 +131,8 @@ func (p *Plain) Prepare(ctx context.Context, spec Spec) (Place, error) {
 
 // Reattach implements [Sandbox].
 func (p *Plain) Reattach(name string) (Place, error) {
-	pl := &place{sandbox: p, dir: filepath.Join(p.root, name), ran: true}
+	pl := newPlace(p, name, Spec{})
+	pl.ran = true
 	if filepath.Base(name) != name || !strings.HasPrefix(name, placePrefix) {
 		return nil, fmt.Errorf("attaching place: %q is not the name of one", name)
 	}

@@ -14,14 +14,14 @@ const (
 	exitNotFound      = 127
 )
 
-// writeScript makes the script's file. No process is forked meanwhile
+// WriteScript makes the script's file, which everybody may execute. No process is forked meanwhile
 // (ForkLock): a child made by another goroutine would hold the descriptor open
 // for writing until it executes something itself, and the kernel refuses to
 // execute a file that anyone has open for writing (ETXTBSY).
-func writeScript(path string, script []byte) error {
+func WriteScript(path string, script []byte) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	return os.WriteFile(path, script, 0o500)
+	return os.WriteFile(path, script, 0o555)
 }
 
 // command is what to execute for the script in the file path. The kernel knows

@@ -1,0 +1,224 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"builder/pkg/job"
+	"builder/pkg/sandbox"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/defaults"
+)
+
+const (
+	// Namespace is containerd's namespace for all that is ours.
+	Namespace = "builder"
+	// DefaultSocket is where containerd listens unless it is told otherwise.
+	DefaultSocket = defaults.DefaultAddress
+	// DefaultRuntime is what runs containers unless Config names another.
+	DefaultRuntime = "runc"
+
+	// callLimit bounds what containerd is asked to do for one place.
+	callLimit = time.Minute
+	// dialLimit is how long containerd may take to answer at first.
+	dialLimit = 5 * time.Second
+)
+
+// The smallest bounds with which a container can be started at all: the runtime
+// itself runs within them for a moment.
+const (
+	minMemory = 16 << 20
+	minPIDs   = 16
+)
+
+// ErrLost says that containerd does not know the build any more, and that nothing
+// tells how it ended.
+var ErrLost = errors.New("containerd has lost the build")
+
+// Config says how containers are made.
+type Config struct {
+	// Socket is containerd's; "" means DefaultSocket.
+	Socket string
+	// Dir is where places have their directories. It is made if it is missing, and
+	// no other process may use it.
+	Dir string
+	// Worker is the id of the worker: its first 8 characters are in every name.
+	Worker string
+	// Images names the image of each platform; that of "" is for the others.
+	Images map[string]string
+	// Pull says when an image is fetched; "" means PullMissing.
+	Pull Pull
+	// Runtime is a program with the command line of runc, or the name of a runtime
+	// of containerd (io.containerd.NAME); "" means DefaultRuntime.
+	Runtime string
+	// User is UID or UID:GID; "" means the image's, which must be a number then, or
+	// root.
+	User string
+	// Capabilities are what the build may do besides, such as CAP_CHOWN.
+	Capabilities []string
+	// ReadOnly makes all but the workspace, /tmp, /var/tmp, /run and /dev read-only.
+	// So does a bound on the disk.
+	ReadOnly bool
+	// Network is what a build has that may use one; "" means NetworkNone.
+	Network Network
+	// Warm is the number of places made ahead, like that of the latest build.
+	Warm int
+}
+
+// Network is what a build has of the network.
+type Network string
+
+// The networks that there are.
+const (
+	// NetworkNone is a loopback device of the build's own.
+	NetworkNone Network = "none"
+	// NetworkHost is the host's, also what listens on its loopback device.
+	NetworkHost Network = "host"
+)
+
+// Sandbox is the [sandbox.Sandbox] of this package.
+type Sandbox struct {
+	conf   Config
+	prefix string // of all names
+	user   user
+	client *client.Client
+	images images
+
+	mu     sync.Mutex
+	inUse  map[string]bool // names
+	warm   []*warm
+	closed bool
+
+	ahead sync.WaitGroup // goroutines that make or destroy warm places
+}
+
+// Open connects to containerd. The caller closes the Sandbox.
+func Open(ctx context.Context, conf Config) (*Sandbox, error) {
+	if err := conf.complete(); err != nil {
+		return nil, err
+	}
+	s := &Sandbox{conf: conf, prefix: "builder-" + conf.Worker[:min(8, len(conf.Worker))] + "-", inUse: map[string]bool{}}
+	var err error
+	if s.user, err = parseUser(conf.User); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.conf.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making directory for builds: %w", err)
+	}
+	if s.client, err = dial(ctx, conf.Socket); err != nil {
+		return nil, err
+	}
+	s.images = images{client: s.client, conf: &s.conf}
+	return s, nil
+}
+
+// dial connects to containerd and waits until it answers.
+func dial(ctx context.Context, socket string) (*client.Client, error) {
+	c, err := client.New(socket, client.WithDefaultNamespace(Namespace), client.WithTimeout(dialLimit))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to containerd at %s: %w", socket, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	if _, err := c.Version(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("connecting to containerd at %s: %w", socket, err), c.Close())
+	}
+	return c, nil
+}
+
+// complete fills in what is left open, and refuses what means nothing.
+func (c *Config) complete() error {
+	if c.Socket == "" {
+		c.Socket = DefaultSocket
+	}
+	if c.Runtime == "" {
+		c.Runtime = DefaultRuntime
+	}
+	if c.Pull == "" {
+		c.Pull = PullMissing
+	}
+	if c.Network == "" {
+		c.Network = NetworkNone
+	}
+	var err error
+	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
+		return err
+	}
+	switch {
+	case c.Worker == "":
+		return errors.New("opening containers: the worker has no id")
+	case c.Pull != PullMissing && c.Pull != PullAlways && c.Pull != PullNever:
+		return fmt.Errorf("pulling %q is unknown: use %s, %s or %s", c.Pull, PullMissing, PullAlways, PullNever)
+	case c.Network != NetworkNone && c.Network != NetworkHost:
+		return fmt.Errorf("network %q is unknown: use %s or %s", c.Network, NetworkNone, NetworkHost)
+	case len(c.Images) == 0:
+		return errors.New("no image is named")
+	}
+	for i, name := range c.Capabilities {
+		if name = strings.ToUpper(name); !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		c.Capabilities[i] = name
+	}
+	return nil
+}
+
+// Kind implements [sandbox.Sandbox].
+func (*Sandbox) Kind() string { return "container" }
+
+// Enforces implements [sandbox.Sandbox].
+func (s *Sandbox) Enforces(res job.Resources) error {
+	refuse := func(format string, arguments ...any) error {
+		return fmt.Errorf("%w: %s", sandbox.ErrUnenforced, fmt.Sprintf(format, arguments...))
+	}
+	switch {
+	case res.Memory != 0 && res.Memory < minMemory:
+		return refuse("a container can not be started with %s of memory: use %s or more", job.FormatSize(res.Memory), job.FormatSize(minMemory))
+	case res.PIDs != 0 && res.PIDs < minPIDs:
+		return refuse("a container can not be started with %d processes: use %d or more", res.PIDs, minPIDs)
+	case res.PIDs != 0 && s.conf.isGVisor():
+		return refuse("gVisor (%s) does not bound the number of processes", s.conf.Runtime)
+	case res.Disk != 0 && os.Geteuid() != 0:
+		return refuse("only root can bound the disk, by mounting a tmpfs")
+	}
+	return nil
+}
+
+// Close destroys the places that were made ahead.
+func (s *Sandbox) Close() error {
+	s.mu.Lock()
+	left := s.warm
+	s.warm, s.closed = nil, true
+	s.mu.Unlock()
+	var failures []error
+	for _, w := range left {
+		failures = append(failures, w.discard())
+	}
+	s.ahead.Wait()
+	return errors.Join(append(failures, s.client.Close())...)
+}
+
+func (s *Sandbox) uses(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inUse[name]
+}
+
+func (s *Sandbox) use(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inUse[name] = true
+}
+
+func (s *Sandbox) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.inUse, name)
+}

@@ -1,0 +1,5 @@
+//go:build linux
+
+package container_test
+
+func beWorker() error { return nil }

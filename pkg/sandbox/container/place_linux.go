@@ -1,0 +1,178 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"builder/pkg/sandbox"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/pkg/cio"
+)
+
+// place is the [sandbox.Place] of a container.
+type place struct {
+	sandbox   *Sandbox
+	name      string
+	spec      sandbox.Spec
+	origin    string
+	container client.Container
+	task      client.Task
+	console   *os.File // our end of the FIFO, which containerd's shim holds open
+	out       *sandbox.Output
+	ran       bool
+}
+
+func (p *place) workspace() workspace { return workspace(filepath.Join(p.sandbox.conf.Dir, p.name)) }
+
+// Prepare implements [sandbox.Sandbox].
+func (s *Sandbox) Prepare(ctx context.Context, spec sandbox.Spec) (sandbox.Place, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("preparing container: %w", err)
+	}
+	if err := s.Enforces(spec.Resources); err != nil {
+		return nil, err
+	}
+	if spec.Build == "" || strings.ContainsAny(spec.Build, "/.\x00") {
+		return nil, fmt.Errorf("preparing container: %q is no name for one", spec.Build)
+	}
+	if spec.Grace <= 0 {
+		spec.Grace = sandbox.DefaultGrace
+	}
+	p, err := s.ready(ctx, shapeOf(spec))
+	if err == nil && p == nil {
+		p, err = s.create(ctx, s.prefix+spec.Build, shapeOf(spec))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("preparing container: %w", err)
+	}
+	p.spec = spec
+	if err := p.workspace().fill(spec); err != nil {
+		return nil, errors.Join(fmt.Errorf("preparing container: %w", err), p.Destroy())
+	}
+	return p, nil
+}
+
+// create makes a place whose build is not known yet. On an error nothing is left.
+func (s *Sandbox) create(ctx context.Context, name string, sh shape) (_ *place, err error) {
+	if s.uses(name) {
+		return nil, fmt.Errorf("there is a container %s", name)
+	}
+	s.use(name)
+	p := &place{sandbox: s, name: name}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Destroy())
+		}
+	}()
+	lease, err := s.client.LeasesService().Create(ctx, leases.WithID(name))
+	if err != nil {
+		return nil, fmt.Errorf("leasing: %w", err)
+	}
+	ctx = leases.WithLease(ctx, lease.ID)
+	image, err := s.images.get(ctx, sh.platform)
+	if err != nil {
+		return nil, err
+	}
+	p.origin = origin(image)
+	config, err := image.Spec(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading image %s: %w", image.Name(), err)
+	}
+	u, err := s.user.within(config.Config.User)
+	if err != nil {
+		return nil, err
+	}
+	env, err := sh.environment(config.Config)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.workspace().make(u, sh.resources.Disk); err != nil {
+		return nil, fmt.Errorf("making workspace: %w", err)
+	}
+	p.out = sandbox.NewOutput(p.workspace().output())
+	if p.console, err = openConsole(p.workspace().console()); err != nil {
+		return nil, err
+	}
+	p.container, err = s.client.NewContainer(ctx, name,
+		client.WithImage(image), client.WithNewSnapshot(name, image),
+		s.conf.runtime(), client.WithNewSpec(s.spec(name, sh, u, env, p.workspace())))
+	if err != nil {
+		return nil, fmt.Errorf("making container: %w", err)
+	}
+	if p.task, err = p.container.NewTask(ctx, p.streams); err != nil {
+		return nil, fmt.Errorf("making task: %w", err)
+	}
+	return p, nil
+}
+
+// streams gives the task the console's FIFO, and nothing to read.
+func (p *place) streams(string) (cio.IO, error) {
+	return fifo{Stdout: p.workspace().console(), Stderr: p.workspace().console()}, nil
+}
+
+// fifo is a task's end of the console. Reading it, and removing it, is our affair.
+type fifo cio.Config
+
+func (f fifo) Config() cio.Config { return cio.Config(f) }
+func (fifo) Cancel()              {}
+func (fifo) Wait()                {}
+func (fifo) Close() error         { return nil }
+
+// Name implements [sandbox.Place].
+func (p *place) Name() string { return p.name }
+
+// Origin implements [sandbox.Place]: the image's name and digest.
+func (p *place) Origin() string { return p.origin }
+
+// Artifacts implements [sandbox.Place].
+func (p *place) Artifacts(check func(path string) error) ([]sandbox.Artifact, []sandbox.Note, error) {
+	return p.out.Artifacts(check)
+}
+
+// Salvage implements [sandbox.Place].
+func (p *place) Salvage(dir string) error { return p.out.Salvage(dir) }
+
+// Destroy implements [sandbox.Place].
+func (p *place) Destroy() error {
+	if p.out != nil {
+		p.out.Close()
+	}
+	if p.console != nil {
+		p.console.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	defer cancel()
+	if err := p.sandbox.remove(ctx, p.name); err != nil {
+		return fmt.Errorf("destroying container: %w", err)
+	}
+	p.sandbox.forget(p.name)
+	return nil
+}
+
+// Reattach implements [sandbox.Sandbox]: it kills the build, if that is running yet.
+func (s *Sandbox) Reattach(name string) (sandbox.Place, error) {
+	if !strings.HasPrefix(name, s.prefix) || filepath.Base(name) != name {
+		return nil, fmt.Errorf("attaching container: %q is not the name of one of this worker", name)
+	}
+	p := &place{sandbox: s, name: name, ran: true}
+	if info, err := os.Lstat(string(p.workspace())); err != nil {
+		return nil, fmt.Errorf("attaching container: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("attaching container: %w", &fs.PathError{Op: "open", Path: info.Name(), Err: errors.New("not a directory")})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	defer cancel()
+	if err := s.removeContainer(ctx, name); err != nil {
+		return nil, fmt.Errorf("attaching container %s: %w", name, err)
+	}
+	p.out = sandbox.NewOutput(p.workspace().output())
+	s.use(name)
+	return p, nil
+}

@@ -1,0 +1,88 @@
+package container
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// program is the first process of a container, run by the image's /bin/sh with the
+// script's command as arguments. It
+//   - reaps what the script leaves behind, as every shell does while it waits;
+//   - can not be killed from inside, nor stopped by TERM, which it has no trap for;
+//   - writes the script's status to the workspace, in case that containerd loses
+//     it. If a signal ended the script, a shell says so in words before;
+//   - when the build is to end, gives the rest the time that it needs.
+//
+// The script's standard output and error are one pipe, so that their order is kept.
+const program = `exec 2>/builder/exit
+. /builder/control/env
+"$@" 2>&1
+code=$?
+echo "$code" >&2
+while [ -e /builder/control/stop ] && kill -0 -1; do sleep 0.05; done 2>/dev/null
+exit "$code"`
+
+// terminate is run in the container to have the build end. Stopped processes are
+// woken to see it.
+const terminate = `kill -TERM -1; kill -CONT -1`
+
+// exports is the text of the env file.
+func exports(variables ...string) []byte {
+	var text bytes.Buffer
+	for i := 0; i < len(variables); i += 2 {
+		text.WriteString("export " + variables[i] + "='" + strings.ReplaceAll(variables[i+1], "'", `'\''`) + "'\n")
+	}
+	return text.Bytes()
+}
+
+// written is what the first process has written of the script's end.
+type written struct {
+	code   int
+	spoken bool // the shell said something, which it does when a signal ended the script
+	whole  bool // or it is still running, or was killed
+}
+
+// signalBase is what a shell adds to the number of a signal.
+const (
+	signalBase = 128
+	lastSignal = 64
+)
+
+// readWritten reads the file exit of a workspace, in which the build may have
+// written anything.
+func readWritten(work string) written {
+	root, err := os.OpenRoot(work)
+	if err != nil {
+		return written{}
+	}
+	defer root.Close()
+	f, err := root.OpenFile("exit", os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return written{}
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	if err != nil || !bytes.HasSuffix(text, []byte("\n")) {
+		return written{}
+	}
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	code, err := strconv.ParseUint(lines[len(lines)-1], 10, 8)
+	return written{code: int(code), spoken: len(lines) > 1, whole: err == nil}
+}
+
+// outcome tells a signal from an exit status, for which containerd has one number.
+// Shells say nothing of INT and PIPE.
+func outcome(code int, w written) (int, syscall.Signal) {
+	signal := syscall.Signal(code - signalBase)
+	switch {
+	case code <= signalBase || code > signalBase+lastSignal:
+		return code, 0
+	case w.whole && w.code == code && !w.spoken && signal != syscall.SIGINT && signal != syscall.SIGPIPE:
+		return code, 0
+	}
+	return 0, signal
+}

@@ -1,0 +1,181 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"builder/pkg/sandbox"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/errdefs"
+)
+
+const (
+	// killLimit is how long a container may take to end after KILL.
+	killLimit = 30 * time.Second
+	// rejoinPause is the time between two attempts to find containerd again.
+	rejoinPause = 200 * time.Millisecond
+)
+
+// Run implements [sandbox.Place].
+func (p *place) Run(ctx context.Context, console io.Writer) (sandbox.Exit, error) {
+	if p.ran {
+		return sandbox.Exit{}, errors.New("running script: a place is used once")
+	}
+	p.ran = true
+	if ctx.Err() != nil {
+		return sandbox.Exit{Cause: context.Cause(ctx)}, nil
+	}
+	exit := sandbox.Exit{Start: time.Now()}
+	starting, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+	err := p.task.Start(starting)
+	cancel()
+	if err != nil {
+		return sandbox.Exit{}, fmt.Errorf("starting container: %w", err)
+	}
+	p.sandbox.stock(shapeOf(p.spec))
+
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	copied := p.copyConsole(console, stop)
+	code, err := p.await(ctx, &exit)
+	exit.Duration = time.Since(exit.Start)
+	if err == nil {
+		exit.Code, exit.Signal = outcome(code, readWritten(p.workspace().work()))
+		exit.OutOfMemory = p.spec.Resources.Memory != 0 && killedForMemory(p.name)
+	}
+	return exit, errors.Join(err, copied.end())
+}
+
+// ended is how waiting for a task ended.
+type ended struct {
+	code int
+	err  error
+}
+
+// await waits for the end of the container, and brings it about when ctx ends.
+func (p *place) await(ctx context.Context, exit *sandbox.Exit) (int, error) {
+	waiting, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan ended, 1)
+	go func() {
+		code, err := p.wait(waiting)
+		done <- ended{code, err}
+	}()
+	defer func() { // the goroutine ends before we do
+		giveUp()
+		<-done
+	}()
+	finish := func(e ended) (int, error) {
+		done <- e // for the deferred one
+		return e.code, e.err
+	}
+	select {
+	case e := <-done:
+		return finish(e)
+	case <-ctx.Done():
+	}
+	exit.Cause = context.Cause(ctx)
+	grace := time.NewTimer(p.spec.Grace)
+	defer grace.Stop()
+	p.terminate(waiting)
+	select {
+	case e := <-done:
+		return finish(e)
+	case <-grace.C:
+	}
+	limit := time.NewTimer(killLimit)
+	defer limit.Stop()
+	again := time.NewTicker(rejoinPause) // containerd may be away
+	defer again.Stop()
+	for {
+		p.task.Kill(waiting, syscall.SIGKILL) //nolint:errcheck // its end is what counts
+		select {
+		case e := <-done:
+			return finish(e)
+		case <-again.C:
+		case <-limit.C:
+			return 0, fmt.Errorf("killing container: %w", sandbox.ErrLeftover)
+		}
+	}
+}
+
+// wait tells the status of the first process, also when containerd is restarted
+// meanwhile. If that has lost the task, the process itself has written the status.
+func (p *place) wait(ctx context.Context) (int, error) {
+	for {
+		status, err := p.task.Wait(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("waiting for container: %w", err)
+		}
+		code, _, err := (<-status).Result()
+		if err == nil {
+			return int(code), nil
+		}
+		task, err := p.container.Task(ctx, nil)
+		switch {
+		case ctx.Err() != nil:
+			return 0, fmt.Errorf("waiting for container: %w", ctx.Err())
+		case errdefs.IsNotFound(err):
+			if w := readWritten(p.workspace().work()); w.whole {
+				return w.code, nil
+			}
+			return 0, fmt.Errorf("waiting for container: %w", ErrLost)
+		case err == nil:
+			p.task = task
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(rejoinPause):
+		}
+	}
+}
+
+// terminate has every process of the build get TERM, as far as that is possible:
+// what does not end by it gets KILL.
+func (p *place) terminate(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, p.spec.Grace)
+	defer cancel()
+	if err := errors.Join(p.workspace().stop(), p.exec(ctx, "/bin/sh", "-c", terminate)); err != nil {
+		// The build has no process left, or no shell. Runtimes up to runc 1.1 can do it.
+		p.task.Kill(ctx, syscall.SIGTERM, client.WithKillAll) //nolint:errcheck // as above
+	}
+}
+
+// exec runs a command in the container.
+func (p *place) exec(ctx context.Context, args ...string) error {
+	spec, err := p.container.Spec(ctx)
+	if err != nil {
+		return err
+	}
+	process := *spec.Process
+	process.Args = args
+	command, err := p.task.Exec(ctx, "command", &process, cio.NullIO)
+	if err != nil {
+		return err
+	}
+	defer command.Delete(context.WithoutCancel(ctx), client.WithProcessKill) //nolint:errcheck // it goes with the container
+	status, err := command.Wait(ctx)
+	if err == nil {
+		err = command.Start(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	_, _, err = (<-status).Result()
+	return err
+}
+
+func openConsole(fifo string) (*os.File, error) {
+	// Not waiting for its writer also makes it one whose reads have deadlines.
+	console, err := os.OpenFile(fifo, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening console: %w", err)
+	}
+	return console, nil
+}

@@ -1,0 +1,90 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"builder/pkg/sandbox"
+
+	"golang.org/x/sys/unix"
+)
+
+// Where the workspace is in the container.
+const (
+	insideRoot    = "/builder"
+	insideControl = insideRoot + "/control"
+	insideScript  = insideControl + "/script"
+	insideOut     = insideRoot + "/out"
+	insideHome    = insideRoot + "/home"
+	insideTemp    = insideRoot + "/tmp"
+)
+
+// workspace is the directory of a place, on the host.
+type workspace string
+
+func (w workspace) control() string { return filepath.Join(string(w), "control") }
+func (w workspace) work() string    { return filepath.Join(string(w), "work") }
+func (w workspace) output() string  { return filepath.Join(w.work(), "out") }
+func (w workspace) temp() string    { return filepath.Join(w.work(), "tmp") }
+func (w workspace) console() string { return filepath.Join(string(w), "console") }
+
+// make makes the workspace for a user. Its part for the build is a tmpfs of disk
+// octets, unless that is 0.
+func (w workspace) make(u user, disk int64) error {
+	for _, dir := range []string{string(w), w.work()} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	if disk != 0 {
+		options := fmt.Sprintf("size=%d,mode=700", disk)
+		if err := unix.Mount("tmpfs", w.work(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+			return fmt.Errorf("mounting tmpfs of %d octets: %w", disk, err)
+		}
+	}
+	// The control directory is the host's also in the container, and only read there.
+	if err := os.Mkdir(w.control(), 0o755); err != nil {
+		return err
+	}
+	for _, dir := range []string{w.output(), filepath.Join(w.work(), "home"), w.temp(), filepath.Join(w.work(), "control")} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		if err := os.Chown(dir, int(u.uid), int(u.gid)); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(w.temp(), 0o1777); err != nil { // it is /tmp as well
+		return err
+	}
+	if err := os.Chown(w.work(), int(u.uid), int(u.gid)); err != nil {
+		return err
+	}
+	return unix.Mkfifo(w.console(), 0o600)
+}
+
+// fill writes what is known of the build when it comes.
+func (w workspace) fill(spec sandbox.Spec) error {
+	env := exports("BUILDER_JOB", spec.Job, "BUILDER_BUILD", spec.Build)
+	return errors.Join(
+		os.WriteFile(filepath.Join(w.control(), "env"), env, 0o444),
+		sandbox.WriteScript(filepath.Join(w.control(), "script"), spec.Script),
+	)
+}
+
+// stop tells the first process that the build is to end.
+func (w workspace) stop() error {
+	return os.WriteFile(filepath.Join(w.control(), "stop"), nil, 0o444)
+}
+
+// remove removes it, also when it was made in part.
+func (w workspace) remove() error {
+	// Nothing is mounted there, or nothing is there at all: both are fine.
+	err := unix.Unmount(w.work(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("unmounting %s: %w", w.work(), err)
+	}
+	return sandbox.Remove(string(w))
+}
