@@ -17,10 +17,12 @@ import (
 //     it. If a signal ended the script, a shell says so in words before;
 //   - when the build is to end, gives the rest the time that it needs.
 //
-// The script's standard output and error are one pipe, so that their order is kept.
+// The script's standard output and error are one pipe, so that their order is kept;
+// they are joined in a shell of its own, since some shells say what they have to say
+// of a command where its output goes.
 const program = `exec 2>/builder/exit
 . /builder/control/env
-"$@" 2>&1
+(exec "$@" 2>&1)
 code=$?
 echo "$code" >&2
 while [ -e /builder/control/stop ] && kill -0 -1; do sleep 0.05; done 2>/dev/null

@@ -95,7 +95,7 @@ func TestExit(t *testing.T) {
 		"orphans":             {"for i in 1 2 3 4 5; do (sleep 1000 &); (setsid sleep 1000 &); done; exit 4", sandbox.Exit{Code: 4}},
 	}
 	each(t, func(t *testing.T, d *daemon) {
-		for _, image := range []string{"busybox", "dash", "bash"} {
+		for _, image := range shells(d) {
 			s := open(t, d, func(c *container.Config) { c.Images[""] = image })
 			for name, test := range tests {
 				if image != "busybox" && test.want.Signal == 0 && test.want.Code < 100 {
@@ -112,10 +112,18 @@ func TestExit(t *testing.T) {
 	})
 }
 
+// shells are the images that are tested: all with one daemon.
+func shells(d *daemon) []string {
+	if d == daemons[0] {
+		return []string{"busybox", "dash", "bash"}
+	}
+	return []string{"busybox"}
+}
+
 // TestOrphansAreReaped: nothing that the script leaves behind stays as a zombie.
 func TestOrphansAreReaped(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
-		for _, image := range []string{"busybox", "dash", "bash"} {
+		for _, image := range shells(d) {
 			s := open(t, d, func(c *container.Config) { c.Images[""] = image })
 			_, console := run(t, s, sandbox.Spec{Script: []byte(`for i in 1 2 3 4 5 6 7 8 9; do (true &); done
 				sleep 0.2; cat /proc/[0-9]*/stat | grep -c ' Z '`)})
@@ -308,7 +316,7 @@ func TestFresh(t *testing.T) {
 			first.Run(ctx, begun)
 		}()
 		<-begun
-		const look = "find / -xdev -name a; find /builder /dev /run -name a; ls /builder; ps | grep -c 'sleep 1000' | grep -v 1"
+		const look = "find / -xdev -name a; find /builder /dev /run -name a; ls /builder; ps | grep '[s]leep 1000'"
 		_, beside := run(t, s, sandbox.Spec{Script: []byte(look)})
 		cancel()
 		<-over
