@@ -51,7 +51,21 @@ type finding struct {
 }
 
 // kinds are all of them, in the order in which they are told.
-func kinds() []kind { return []kind{&none{}} }
+func kinds() []kind { return append([]kind{&none{}}, systemKinds()...) }
+
+// commander is a kind that has commands of its own.
+type commander interface{ commands() []*cobra.Command }
+
+// kindCommands are those of all kinds.
+func kindCommands(kinds []kind) []*cobra.Command {
+	var commands []*cobra.Command
+	for _, k := range kinds {
+		if c, ok := k.(commander); ok {
+			commands = append(commands, c.commands()...)
+		}
+	}
+	return commands
+}
 
 func find(kinds []kind, name string) (kind, error) {
 	var names []string

@@ -82,6 +82,7 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 	f.IntVar(&o.protocol, "protocol", 0, fmt.Sprintf("force a protocol `version`: %d or %d (default: find out)", wire.OwnVersion, wire.WorkerVersion))
 	f.StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
 	cmd.AddCommand(checkCommand(&o, all), sweepCommand(&o, all))
+	cmd.AddCommand(kindCommands(all)...)
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	return cmd
 }

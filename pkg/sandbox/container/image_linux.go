@@ -93,7 +93,7 @@ func refer(name string) (string, error) {
 }
 
 // Import takes the images of an archive (docker save, OCI) over, unpacked, and
-// returns their names with their digests.
+// returns their names with their digests. Socket is containerd's, "" DefaultSocket.
 func Import(ctx context.Context, socket string, archive io.Reader) ([]string, error) {
 	if socket == "" {
 		socket = DefaultSocket

@@ -23,7 +23,7 @@ func TestLimits(t *testing.T) {
 		memory    bool
 	}{
 		"memory, the script": {job.Resources{Memory: 32 << 20}, `exec tail /dev/zero`, "", true},
-		"memory, a child":    {job.Resources{Memory: 32 << 20}, `tail /dev/zero; echo on`, "on\n", true},
+		"memory, a child":    {job.Resources{Memory: 32 << 20}, `tail /dev/zero; echo on`, "Killed\non\n", true},
 		"memory, in bounds":  {job.Resources{Memory: 64 << 20}, `dd if=/dev/zero of=/dev/null bs=8M count=1 2>/dev/null; echo ok`, "ok\n", false},
 		"processes": {job.Resources{PIDs: 20}, `n=0; for i in 1 2 3 4 5 6 7 8 9 0; do for j in 1 2 3 4 5 6 7 8 9 0; do sleep 1000 & done; done 2>/dev/null
 			wait`, "", false},

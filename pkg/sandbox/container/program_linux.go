@@ -19,8 +19,9 @@ import (
 //
 // The script's standard output and error are one pipe, so that their order is kept;
 // they are joined in a shell of its own, since some shells say what they have to say
-// of a command where its output goes.
+// of a command where its output goes. Bash as sh says nothing.
 const program = `exec 2>/builder/exit
+[ -z "$BASH_VERSION" ] || set +o posix
 . /builder/control/env
 (exec "$@" 2>&1)
 code=$?
