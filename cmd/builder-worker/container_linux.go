@@ -68,7 +68,7 @@ func (c *containers) config() (container.Config, error) {
 func (c *containers) check(ctx context.Context, _ site) []finding {
 	conf, err := c.config()
 	if err != nil {
-		return []finding{{what: "settings", err: err}}
+		return []finding{{what: "settings", err: program.Usage(err)}}
 	}
 	var findings []finding
 	for _, f := range container.Check(ctx, conf) {

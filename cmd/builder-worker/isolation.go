@@ -142,7 +142,11 @@ at the same when it starts, and takes no builds if something is missing.`,
 func works(ctx context.Context, k kind, s site) error {
 	var failures []error
 	for _, f := range k.check(ctx, s) {
-		if f.err != nil {
+		switch {
+		case f.err == nil:
+		case f.help == "":
+			failures = append(failures, fmt.Errorf("%s: %w", f.what, f.err))
+		default:
 			failures = append(failures, fmt.Errorf("%s: %w; %s", f.what, f.err, f.help))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/defaults"
+	"github.com/containerd/log"
 )
 
 const (
@@ -119,14 +121,27 @@ func Open(ctx context.Context, conf Config) (*Sandbox, error) {
 	return s, nil
 }
 
+// quiet keeps containerd's library from logging by itself: what it has to say comes
+// back as errors.
+var quiet = sync.OnceValue(func() error { return log.SetLevel("panic") })
+
 // dial connects to containerd and waits until it answers.
 func dial(ctx context.Context, socket string) (*client.Client, error) {
+	if err := quiet(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	// The client would say only that time is over.
+	probe, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to containerd: %w", err)
+	}
+	probe.Close()
 	c, err := client.New(socket, client.WithDefaultNamespace(Namespace), client.WithTimeout(dialLimit))
 	if err != nil {
 		return nil, fmt.Errorf("connecting to containerd at %s: %w", socket, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialLimit)
-	defer cancel()
 	if _, err := c.Version(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connecting to containerd at %s: %w", socket, err), c.Close())
 	}
