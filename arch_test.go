@@ -31,6 +31,7 @@ var imports = []struct {
 	{"pkg/store", []string{"pkg/console", "pkg/der", "pkg/disk", "pkg/job", "pkg/wire"}},
 	{"pkg/upload", nil},
 	{"pkg/sandbox", []string{"pkg/job"}},
+	{"pkg/sandbox/conform", []string{"pkg/job", "pkg/sandbox"}},
 	{"pkg/worker", []string{"pkg/disk", "pkg/job", "pkg/sandbox", "pkg/wire"}},
 	{"pkg/server", []string{
 		"pkg/console", "pkg/disk", "pkg/job", "pkg/journal", "pkg/life", "pkg/schedule", "pkg/store", "pkg/template", "pkg/upload", "pkg/wire",

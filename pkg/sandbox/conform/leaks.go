@@ -1,0 +1,56 @@
+package conform
+
+import (
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// leaks runs many builds, some of which leave processes and files behind, and
+// compares descriptors, processes and machine before and after.
+func (s *suite) leaks(t *testing.T) {
+	builds := 200
+	if testing.Short() {
+		builds = 20
+	}
+	s.run(t, "true")
+	before, machine := census(t), s.look(t, s.site)
+	for i := range builds {
+		script := "echo x >out.txt; mkdir -p a/b"
+		if i%10 == 0 {
+			script += "; (setsid sleep 1000 &)"
+		}
+		what, _ := spec(script)
+		place, err := s.box.Prepare(t.Context(), what)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := runIn(t.Context(), place); err != nil {
+			t.Fatal(err)
+		}
+		artifacts, _, err := place.Artifacts(nil)
+		if err != nil || len(artifacts) != 1 {
+			t.Fatal(artifacts, err)
+		}
+		if err := place.Destroy(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.settle(t, s.site, machine)
+	if diff := cmp.Diff(before, census(t)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// census counts our descriptors and our children.
+func census(t *testing.T) (c struct{ Descriptors, Children int }) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Logf("descriptors are not counted: %v", err)
+	}
+	c.Descriptors = len(fds)
+	c.Children = len(children(os.Getpid()))
+	return c
+}
