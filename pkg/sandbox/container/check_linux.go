@@ -40,7 +40,7 @@ func Check(ctx context.Context, conf Config) []Finding {
 	if err != nil {
 		return findings
 	}
-	defer c.Close()
+	defer shut(c)
 	if version, err := c.Version(ctx); err == nil {
 		findings[len(findings)-1].What += ", " + version.Version
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,9 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"builder/pkg/sandbox/conform"
 	"builder/pkg/sandbox/container"
-
-	"github.com/containerd/containerd/v2/client"
 )
 
 // TestMain ends the daemons, and lets the test binary be a worker that is killed.
@@ -27,11 +27,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
-	status := m.Run()
+	conform.Main(m, kind)
 	for _, d := range daemons {
 		d.end()
 	}
-	os.Exit(status)
 }
 
 // daemon is a containerd of our own, with an image. It is started when a test needs
@@ -101,9 +100,11 @@ func (d *daemon) run() error {
 		return err
 	}
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
-		if c, err := client.New(d.socket(), client.WithTimeout(time.Second)); err == nil {
-			return c.Close()
-		} else if time.Since(begin) > 20*time.Second {
+		conn, err := net.Dial("unix", d.socket())
+		if err == nil {
+			return conn.Close()
+		}
+		if time.Since(begin) > 20*time.Second {
 			return fmt.Errorf("containerd does not listen: %w\n%s", err, d.log.String())
 		}
 	}
@@ -146,7 +147,7 @@ func each(t *testing.T, test func(t *testing.T, d *daemon)) {
 
 // importImage makes an image whose shell is program, with what that needs, or
 // busybox, and imports it.
-func importImage(socket, name, program string) (err error) {
+func importImage(socket, name, program string) error {
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(writeImage(w, name, program)) }()
 	names, err := container.Import(context(), socket, r)

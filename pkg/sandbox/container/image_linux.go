@@ -102,7 +102,7 @@ func Import(ctx context.Context, socket string, archive io.Reader) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	defer shut(c)
 	found, err := c.Import(ctx, archive)
 	if err != nil {
 		return nil, fmt.Errorf("importing images: %w", err)

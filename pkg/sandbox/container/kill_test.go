@@ -4,7 +4,6 @@ package container_test
 
 import (
 	"bytes"
-	stdcontext "context"
 	"errors"
 	"fmt"
 	"os"
@@ -19,42 +18,17 @@ import (
 	"builder/pkg/sandbox"
 	"builder/pkg/sandbox/container"
 
-	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/google/go-cmp/cmp"
 )
 
 // traces are all that places leave on this machine while they are there.
 func traces(t testing.TB, d *daemon, dir string) []string {
 	t.Helper()
-	c, err := client.New(d.socket(), client.WithDefaultNamespace(container.Namespace))
+	found, err := made(d.socket(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	var found []string
 	note := func(format string, arguments ...any) { found = append(found, fmt.Sprintf(format, arguments...)) }
-	containers, err := c.Containers(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range containers {
-		note("container %s", c.ID())
-	}
-	leases, err := c.LeasesService().List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, lease := range leases {
-		note("lease %s", lease.ID)
-	}
-	err = c.SnapshotService("").Walk(t.Context(), func(_ stdcontext.Context, info snapshots.Info) error {
-		note("snapshot %s", info.Name)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	groups, err := filepath.Glob("/sys/fs/cgroup/*/builder-*")
 	if err != nil {
 		t.Fatal(err)

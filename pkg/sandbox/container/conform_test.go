@@ -1,0 +1,71 @@
+//go:build linux
+
+package container_test
+
+import (
+	stdcontext "context"
+	"os"
+	"strings"
+	"testing"
+
+	"builder/pkg/sandbox/conform"
+	"builder/pkg/sandbox/container"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/snapshots"
+)
+
+// kind is what this package makes, on the daemon of a test.
+var kind = conform.Kind{
+	Name: "container",
+	Open: func(site conform.Site) (conform.Box, error) {
+		return container.Open(context(), container.Config{
+			Socket: os.Getenv("CONTAINER_TEST_SOCKET"), Dir: site.Dir, Worker: site.ID,
+			Images: map[string]string{"": "busybox"}, Pull: container.PullNever, Capabilities: []string{"MKNOD"},
+		})
+	},
+	Promises: conform.Promises{CPUs: true, Memory: true, PIDs: true, Disk: true, NoNetwork: true, Private: true},
+	Machine: func(site conform.Site) ([]string, error) {
+		return made(os.Getenv("CONTAINER_TEST_SOCKET"), "builder-"+site.ID[:8]+"-")
+	},
+}
+
+// made are the things with such names that a daemon has.
+func made(socket, prefix string) (found []string, err error) {
+	c, err := client.New(socket, client.WithDefaultNamespace(container.Namespace))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	note := func(what, name string) {
+		if strings.HasPrefix(name, prefix) {
+			found = append(found, what+" "+name)
+		}
+	}
+	containers, err := c.ContainerService().List(context())
+	for _, c := range containers {
+		note("container", c.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	leases, err := c.LeasesService().List(context())
+	for _, lease := range leases {
+		note("lease", lease.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = c.SnapshotService("").Walk(context(), func(_ stdcontext.Context, info snapshots.Info) error {
+		note("snapshot", info.Name)
+		return nil
+	})
+	return found, err
+}
+
+func TestConformance(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		t.Setenv("CONTAINER_TEST_SOCKET", d.socket())
+		conform.Run(t, kind)
+	})
+}
