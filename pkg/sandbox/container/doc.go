@@ -17,7 +17,7 @@
 //	cgroup   /builder-WORKER-BUILD
 //	DIR/builder-WORKER-BUILD/         on the host        in the container
 //	    control/                      written by us      /builder/control, read-only
-//	        script  env               what is run
+//	        script  start             what is run, and what belongs to this build only
 //	        stop                      is there when the build is to end
 //	    work/                         tmpfs if disk is   /builder
 //	        out/ home/ tmp/           bounded            (tmp is /tmp as well)

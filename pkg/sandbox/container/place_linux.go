@@ -12,8 +12,11 @@ import (
 	"builder/pkg/sandbox"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
 )
 
 // place is the [sandbox.Place] of a container.
@@ -22,6 +25,7 @@ type place struct {
 	name      string
 	spec      sandbox.Spec
 	origin    string
+	raw       []string // variables, see shape.environment
 	container client.Container
 	task      client.Task
 	console   *os.File // our end of the FIFO, which containerd's shim holds open
@@ -53,7 +57,7 @@ func (s *Sandbox) Prepare(ctx context.Context, spec sandbox.Spec) (sandbox.Place
 		return nil, fmt.Errorf("preparing container: %w", err)
 	}
 	p.spec = spec
-	if err := p.workspace().fill(spec); err != nil {
+	if err := p.workspace().fill(spec, p.raw); err != nil {
 		return nil, errors.Join(fmt.Errorf("preparing container: %w", err), p.Destroy())
 	}
 	return p, nil
@@ -89,14 +93,14 @@ func (s *Sandbox) create(ctx context.Context, name string, sh shape) (_ *place, 
 	if err != nil {
 		return nil, err
 	}
-	env, err := sh.environment(config.Config)
+	env, raw, err := sh.environment(config.Config)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.workspace().make(u, sh.resources.Disk); err != nil {
 		return nil, fmt.Errorf("making workspace: %w", err)
 	}
-	p.out = sandbox.NewOutput(p.workspace().output())
+	p.raw, p.out = raw, sandbox.NewOutput(p.workspace().output())
 	if p.console, err = openConsole(p.workspace().console()); err != nil {
 		return nil, err
 	}
@@ -139,6 +143,32 @@ func (p *place) Artifacts(check func(path string) error) ([]sandbox.Artifact, []
 // Salvage implements [sandbox.Place].
 func (p *place) Salvage(dir string) error { return p.out.Salvage(dir) }
 
+// Keep makes a container whose build is over one that people can enter, and says by
+// what command: they get a shell in place of the script.
+func (p *place) Keep() (how string, err error) {
+	if p.container == nil {
+		return "", errors.New("keeping container: it is gone")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	defer cancel()
+	if err := removeTask(ctx, p.container); err != nil {
+		return "", fmt.Errorf("keeping container: %w", err)
+	}
+	err = p.container.Update(ctx, func(ctx context.Context, _ *client.Client, c *containers.Container) error {
+		spec, err := p.container.Spec(ctx)
+		if err != nil {
+			return err
+		}
+		spec.Process.Args, spec.Process.Terminal = []string{"/bin/sh"}, true
+		c.Spec, err = typeurl.MarshalAny(spec)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("keeping container: %w", err)
+	}
+	return fmt.Sprintf("ctr -a %s -n %s tasks start %s", p.sandbox.conf.Socket, Namespace, p.name), nil
+}
+
 // Destroy implements [sandbox.Place].
 func (p *place) Destroy() error {
 	if p.out != nil {
@@ -169,7 +199,12 @@ func (s *Sandbox) Reattach(name string) (sandbox.Place, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
-	if err := s.removeContainer(ctx, name); err != nil {
+	c, err := s.client.LoadContainer(ctx, name)
+	if err == nil {
+		p.container = c
+		err = removeTask(ctx, c)
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
 		return nil, fmt.Errorf("attaching container %s: %w", name, err)
 	}
 	p.out = sandbox.NewOutput(p.workspace().output())

@@ -2,15 +2,17 @@ package container
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 )
 
-// program is the first process of a container, run by the image's /bin/sh with the
-// script's command as arguments. It
+// program is the first process of a container, run by the image's /bin/sh. The file
+// start sets what belongs to this build, and the script's command as arguments. It
 //   - reaps what the script leaves behind, as every shell does while it waits;
 //   - can not be killed from inside, nor stopped by TERM, which it has no trap for;
 //   - writes the script's status to the workspace, in case that containerd loses
@@ -22,7 +24,7 @@ import (
 // of a command where its output goes. Bash as sh says nothing.
 const program = `exec 2>/builder/exit
 [ -z "$BASH_VERSION" ] || set +o posix
-. /builder/control/env
+. /builder/control/start
 (exec "$@" 2>&1)
 code=$?
 echo "$code" >&2
@@ -33,14 +35,29 @@ exit "$code"`
 // woken to see it.
 const terminate = `kill -TERM -1; kill -CONT -1`
 
-// exports is the text of the env file.
-func exports(variables ...string) []byte {
+// programName is what shells put before what they say of a script that can not be
+// executed.
+const programName = "builder: executing script"
+
+// start is the text of the file start: variables, and the script's command.
+func start(variables []string, script []byte) ([]byte, error) {
 	var text bytes.Buffer
-	for i := 0; i < len(variables); i += 2 {
-		text.WriteString("export " + variables[i] + "='" + strings.ReplaceAll(variables[i+1], "'", `'\''`) + "'\n")
+	for _, variable := range variables {
+		key, value, _ := strings.Cut(variable, "=")
+		if !identifier.MatchString(key) {
+			return nil, fmt.Errorf("passing on variable %q: its value is not UTF-8, and its name none that a shell knows", key)
+		}
+		fmt.Fprintf(&text, "export %s='%s'\n", key, strings.ReplaceAll(value, "'", `'\''`))
 	}
-	return text.Bytes()
+	command := insideScript
+	if !bytes.HasPrefix(script, []byte("#!")) && !bytes.HasPrefix(script, []byte("\x7fELF")) {
+		command = "/bin/sh " + command
+	}
+	fmt.Fprintf(&text, "set -- %s\n", command)
+	return text.Bytes(), nil
 }
+
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // written is what the first process has written of the script's end.
 type written struct {

@@ -19,6 +19,8 @@ import (
 const (
 	// killLimit is how long a container may take to end after KILL.
 	killLimit = 30 * time.Second
+	// termLimit is how long it may take to have TERM sent.
+	termLimit = 5 * time.Second
 	// rejoinPause is the time between two attempts to find containerd again.
 	rejoinPause = 200 * time.Millisecond
 )
@@ -81,9 +83,9 @@ func (p *place) await(ctx context.Context, exit *sandbox.Exit) (int, error) {
 	case <-ctx.Done():
 	}
 	exit.Cause = context.Cause(ctx)
+	p.terminate(waiting)
 	grace := time.NewTimer(p.spec.Grace)
 	defer grace.Stop()
-	p.terminate(waiting)
 	select {
 	case e := <-done:
 		return finish(e)
@@ -139,7 +141,7 @@ func (p *place) wait(ctx context.Context) (int, error) {
 // terminate has every process of the build get TERM, as far as that is possible:
 // what does not end by it gets KILL.
 func (p *place) terminate(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, p.spec.Grace)
+	ctx, cancel := context.WithTimeout(ctx, termLimit)
 	defer cancel()
 	if err := errors.Join(p.workspace().stop(), p.exec(ctx, "/bin/sh", "-c", terminate)); err != nil {
 		// The build has no process left, or no shell. Runtimes up to runc 1.1 can do it.

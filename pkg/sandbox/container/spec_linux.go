@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
@@ -52,21 +53,29 @@ func shapeOf(spec sandbox.Spec) shape {
 	return shape{platform: spec.Platform, env: strings.Join(spec.Env, "\x00"), resources: spec.Resources}
 }
 
-// environment is that of the first process. What belongs to one build only comes
-// with the env file.
-func (sh shape) environment(config image.ImageConfig) ([]string, error) {
+// environment is that of the first process, without what belongs to one build only.
+// A container is described in JSON, which knows only UTF-8: others are raw.
+func (sh shape) environment(config image.ImageConfig) (env, raw []string, err error) {
 	spec := sandbox.Spec{Platform: sh.platform}
 	if sh.env != "" {
 		spec.Env = strings.Split(sh.env, "\x00")
 	}
-	return sandbox.Environment(spec, config.Env, insideHome, insideTemp, insideOut)
+	all, err := sandbox.Environment(spec, config.Env, insideHome, insideTemp, insideOut)
+	for _, variable := range all {
+		if utf8.ValidString(variable) {
+			env = append(env, variable)
+		} else {
+			raw = append(raw, variable)
+		}
+	}
+	return env, raw, err
 }
 
 // spec is what a container is made of.
 func (s *Sandbox) spec(name string, sh shape, u user, env []string, w workspace) oci.SpecOpts {
 	options := []oci.SpecOpts{
 		oci.WithDefaultSpec(),
-		oci.WithProcessArgs("/bin/sh", "-c", program, "sh", insideScript),
+		oci.WithProcessArgs("/bin/sh", "-c", program, programName),
 		oci.WithProcessCwd(insideOut),
 		oci.WithEnv(env),
 		oci.WithUIDGID(u.uid, u.gid),

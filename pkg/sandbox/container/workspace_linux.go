@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"builder/pkg/sandbox"
 
@@ -65,11 +66,15 @@ func (w workspace) make(u user, disk int64) error {
 	return unix.Mkfifo(w.console(), 0o600)
 }
 
-// fill writes what is known of the build when it comes.
-func (w workspace) fill(spec sandbox.Spec) error {
-	env := exports("BUILDER_JOB", spec.Job, "BUILDER_BUILD", spec.Build)
+// fill writes what is known when the build comes, and those variables that can not be
+// passed on otherwise.
+func (w workspace) fill(spec sandbox.Spec, variables []string) error {
+	text, err := start(append(slices.Clone(variables), "BUILDER_JOB="+spec.Job, "BUILDER_BUILD="+spec.Build), spec.Script)
+	if err != nil {
+		return err
+	}
 	return errors.Join(
-		os.WriteFile(filepath.Join(w.control(), "env"), env, 0o444),
+		os.WriteFile(filepath.Join(w.control(), "start"), text, 0o444),
 		sandbox.WriteScript(filepath.Join(w.control(), "script"), spec.Script),
 	)
 }
