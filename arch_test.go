@@ -31,6 +31,7 @@ var imports = []struct {
 	{"pkg/store", []string{"pkg/console", "pkg/der", "pkg/disk", "pkg/job", "pkg/wire"}},
 	{"pkg/upload", nil},
 	{"pkg/sandbox", []string{"pkg/job"}},
+	{"pkg/sandbox/container", []string{"pkg/job", "pkg/sandbox"}},
 	{"pkg/sandbox/conform", []string{"pkg/job", "pkg/sandbox"}},
 	{"pkg/worker", []string{"pkg/disk", "pkg/job", "pkg/sandbox", "pkg/wire"}},
 	{"pkg/server", []string{
@@ -39,7 +40,7 @@ var imports = []struct {
 	{"pkg/client", []string{"pkg/job", "pkg/wire"}},
 	{"pkg/program", []string{"pkg/job"}},
 	{"cmd/builder-server", []string{"pkg/job", "pkg/program", "pkg/server", "pkg/wire"}},
-	{"cmd/builder-worker", []string{"pkg/program", "pkg/sandbox", "pkg/wire", "pkg/worker"}},
+	{"cmd/builder-worker", []string{"pkg/program", "pkg/sandbox", "pkg/sandbox/container", "pkg/wire", "pkg/worker"}},
 	{"cmd/builder-client", []string{"pkg/client", "pkg/job", "pkg/program", "pkg/wire"}},
 }
 

@@ -22,11 +22,7 @@ func TestLimits(t *testing.T) {
 		console   string // at least
 		memory    bool
 	}{
-		"memory, the script": {job.Resources{Memory: 32 << 20}, `exec tail /dev/zero`, "", true},
-		"memory, a child":    {job.Resources{Memory: 32 << 20}, `tail /dev/zero; echo on`, "Killed\non\n", true},
-		"memory, in bounds":  {job.Resources{Memory: 64 << 20}, `dd if=/dev/zero of=/dev/null bs=8M count=1 2>/dev/null; echo ok`, "ok\n", false},
-		"processes": {job.Resources{PIDs: 20}, `n=0; for i in 1 2 3 4 5 6 7 8 9 0; do for j in 1 2 3 4 5 6 7 8 9 0; do sleep 1000 & done; done 2>/dev/null
-			wait`, "", false},
+		"memory, in bounds": {job.Resources{Memory: 64 << 20}, `dd if=/dev/zero of=/dev/null bs=8M count=1 2>/dev/null; echo ok`, "ok\n", false},
 		"disk": {job.Resources{Disk: 2 << 20}, `dd if=/dev/zero of=a bs=1M count=3 2>&1 | grep -o 'No space'; rm a
 			dd if=/dev/zero of=/tmp/a bs=1M count=3 2>&1 | grep -o 'No space'; rm /tmp/a
 			for d in / /etc /root /var /home /usr/bin; do touch $d/a 2>/dev/null && echo $d; done

@@ -5,8 +5,9 @@ package container_test
 import (
 	"bytes"
 	stdcontext "context"
-	"errors"
 	"fmt"
+	"io"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -174,31 +175,6 @@ Seccomp:	2
 	})
 }
 
-// TestConsole: what is printed comes whole, in order, octet by octet.
-func TestConsole(t *testing.T) {
-	each(t, func(t *testing.T, d *daemon) {
-		s := open(t, d, nil)
-		_, console := run(t, s, sandbox.Spec{Script: []byte(`i=0; while [ $i -lt 2000 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done; printf '\000\377\n'
-			dd if=/dev/zero bs=1M count=4 2>/dev/null; printf end`)})
-		var want strings.Builder
-		for i := range 2000 {
-			fmt.Fprintf(&want, "out %d\nerr %d\n", i, i)
-		}
-		want.WriteString("\x00\xff\n" + strings.Repeat("\x00", 4<<20) + "end")
-		if console != want.String() {
-			t.Errorf("%d octets, not the %d expected", len(console), want.Len())
-		}
-	})
-}
-
-// stubborn ignores all that can be ignored, in every way of getting away.
-const stubborn = `
-trap '' TERM HUP INT
-(setsid sh -c 'trap "" TERM; while :; do sleep 1000; done' &)
-(setsid setsid sh -c '(sleep 1000 &) ; sleep 1000' &) &
-sleep 1000 | sleep 1000 &
-`
-
 // printed is a writer that tells when the build has printed something.
 type printed chan struct{}
 
@@ -210,64 +186,66 @@ func (c printed) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestCancel(t *testing.T) {
-	cause := errors.New("cancelled by a person")
-	tests := map[string]struct {
-		script    string
-		grace     time.Duration
-		want      sandbox.Exit
-		artifacts int
-	}{
-		"dies by TERM":      {"echo; sleep 1000", time.Minute, sandbox.Exit{Signal: syscall.SIGTERM}, 0},
-		"ends well at TERM": {`trap 'echo >a; exit 5' TERM; echo; while :; do sleep 0.01; done`, time.Minute, sandbox.Exit{Code: 5}, 1},
-		"ignores TERM":      {"trap '' TERM; echo; while :; do sleep 1000; done", 50 * time.Millisecond, sandbox.Exit{Signal: syscall.SIGKILL}, 0},
-		"is stopped":        {"echo; kill -STOP $$", time.Minute, sandbox.Exit{Signal: syscall.SIGTERM}, 0},
-		"whole tree":        {stubborn + "echo; wait", 50 * time.Millisecond, sandbox.Exit{Signal: syscall.SIGKILL}, 0},
-		"children have the grace period": {
-			`(trap 'sleep 0.1; echo >a; exit' TERM; echo; while :; do sleep 0.01; done) & wait`, time.Minute, sandbox.Exit{Signal: syscall.SIGTERM}, 1,
-		},
-		"shell is gone": {"trap 'exit 6' TERM; rm /bin/sh; echo; while :; do sleep 0.01; done", 100 * time.Millisecond, sandbox.Exit{Signal: syscall.SIGKILL}, 0},
-	}
+// TestShellGone: a build that can not be told to end by its own shell is killed.
+func TestShellGone(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
-		s := open(t, d, nil)
-		for name, test := range tests {
-			t.Run(name, func(t *testing.T) {
-				test.want.Cause = cause
-				place := prepare(t, s, sandbox.Spec{Script: []byte(test.script), Grace: test.grace})
-				ctx, cancel := stdcontext.WithCancelCause(t.Context())
-				begun, over := make(printed, 1), make(chan struct{})
-				go func() {
-					defer close(over)
-					<-begun
-					cancel(cause)
-				}()
-				exit, err := place.Run(ctx, begun)
-				<-over
-				if diff := cmp.Diff(test.want, exit, ignoreTimes, cmpopts.EquateErrors()); name != "shell is gone" && diff != "" || err != nil {
-					t.Errorf("error %v, %s", err, diff)
-				}
-				if artifacts, _, err := place.Artifacts(nil); err != nil || len(artifacts) != test.artifacts {
-					t.Errorf("artifacts %v, error %v", artifacts, err)
-				}
-			})
-		}
-	})
-}
-
-func TestConsoleCanNotBeWritten(t *testing.T) {
-	full := errors.New("disk full")
-	each(t, func(t *testing.T, d *daemon) {
-		place := prepare(t, open(t, d, nil), sandbox.Spec{Script: []byte("yes"), Grace: time.Second})
-		exit, err := place.Run(t.Context(), broken{full})
-		if !errors.Is(err, full) || !errors.Is(exit.Cause, full) {
+		place := prepare(t, open(t, d, nil), sandbox.Spec{
+			Script: []byte("trap '' TERM; rm /bin/sh; echo; while :; do sleep 0.01; done"), Grace: 100 * time.Millisecond,
+		})
+		ctx, cancel := stdcontext.WithCancel(t.Context())
+		begun, over := make(printed, 1), make(chan struct{})
+		go func() {
+			defer close(over)
+			<-begun
+			cancel()
+		}()
+		exit, err := place.Run(ctx, begun)
+		<-over
+		if err != nil || exit.Signal != syscall.SIGKILL || exit.Cause == nil {
 			t.Errorf("exit %+v, error %v", exit, err)
 		}
 	})
 }
 
-type broken struct{ err error }
+// TestKeep: a kept place is entered with what the build has left, and is gone after.
+func TestKeep(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		s := open(t, d, nil)
+		place := prepare(t, s, sandbox.Spec{Script: []byte("echo left >/etc/mine; echo art >a; exit 1")})
+		if _, err := place.Run(t.Context(), io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		again, err := s.Reattach(place.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []sandbox.Place{place, again} {
+			how, err := p.(interface{ Keep() (string, error) }).Keep()
+			if want := "ctr -a " + d.socket() + " -n builder tasks start " + place.Name(); how != want || err != nil {
+				t.Errorf("%q, error %v, want %q", how, err, want)
+			}
+		}
+		if err := s.Sweep(); err != nil {
+			t.Error(err)
+		}
+		out, err := enter(d, place.Name(), "cat /etc/mine a; hostname; exit\n")
+		if err != nil || !strings.Contains(out, "left\r\nart\r\nbuilder") {
+			t.Errorf("%q, error %v", out, err)
+		}
+	})
+}
 
-func (w broken) Write([]byte) (int, error) { return 0, w.err }
+// enter starts the container by hand, on a terminal, and types something.
+func enter(d *daemon, name, typed string) (string, error) {
+	ctr := "ctr"
+	if d.path != "" {
+		ctr = filepath.Join(d.path, "ctr")
+	}
+	cmd := exec.Command("script", "-qec", fmt.Sprintf("%s -a %s -n builder tasks start %s", ctr, d.socket(), name), "/dev/null")
+	cmd.Stdin = strings.NewReader(typed)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
 
 func TestArtifacts(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
