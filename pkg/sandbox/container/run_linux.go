@@ -119,7 +119,7 @@ func (p *place) wait(ctx context.Context) (int, error) {
 		if err == nil {
 			return int(code), nil
 		}
-		task, err := p.container.Task(ctx, nil)
+		_, err = p.container.Task(ctx, nil)
 		switch {
 		case ctx.Err() != nil:
 			return 0, fmt.Errorf("waiting for container: %w", ctx.Err())
@@ -128,8 +128,6 @@ func (p *place) wait(ctx context.Context) (int, error) {
 				return w.code, nil
 			}
 			return 0, fmt.Errorf("waiting for container: %w", ErrLost)
-		case err == nil:
-			p.task = task
 		}
 		select {
 		case <-ctx.Done():
