@@ -62,7 +62,7 @@ func (c *containers) config() (container.Config, error) {
 	if c.warm < 0 || c.warm > maxSlots {
 		return conf, fmt.Errorf("--warm %d: use 0 to %d", c.warm, maxSlots)
 	}
-	return conf, nil
+	return conf, conf.Valid()
 }
 
 func (c *containers) check(ctx context.Context, _ site) []finding {

@@ -28,7 +28,8 @@ type Finding struct {
 // need, and if all of that is there, by running one. Conf.Dir and Conf.Worker are
 // not used.
 func Check(ctx context.Context, conf Config) []Finding {
-	if err := conf.tryOut(); err != nil {
+	conf.Worker, conf.Warm = uuid.NewString(), 0
+	if err := conf.complete(); err != nil {
 		return []Finding{{What: "settings", Err: err}}
 	}
 	findings := []Finding{isRoot(), hasRuntime(conf.Runtime), hasControllers()}
@@ -55,13 +56,6 @@ func Check(ctx context.Context, conf Config) []Finding {
 		findings = append(findings, Finding{What: "a build in " + conf.Images[platform], Err: conf.try(ctx, platform)})
 	}
 	return findings
-}
-
-// tryOut makes conf one of a worker that tries things out.
-func (c *Config) tryOut() error {
-	c.Worker, c.Warm = uuid.NewString(), 0
-	_, err := parseUser(c.User)
-	return errors.Join(err, c.complete())
 }
 
 func isRoot() Finding {

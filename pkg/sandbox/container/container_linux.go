@@ -1,12 +1,14 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/defaults"
+	capability "github.com/containerd/containerd/v2/pkg/cap"
 	"github.com/containerd/log"
 )
 
@@ -148,6 +151,14 @@ func dial(ctx context.Context, socket string) (*client.Client, error) {
 	return c, nil
 }
 
+// Valid tells whether conf means something, whatever the machine is. Worker and Dir may
+// be left open.
+func (c Config) Valid() error {
+	c.Worker = cmp.Or(c.Worker, "nobody")
+	c.Capabilities = slices.Clone(c.Capabilities)
+	return c.complete()
+}
+
 // complete fills in what is left open, and refuses what means nothing.
 func (c *Config) complete() error {
 	if c.Socket == "" {
@@ -166,6 +177,14 @@ func (c *Config) complete() error {
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return err
 	}
+	if _, err := parseUser(c.User); err != nil {
+		return err
+	}
+	for _, name := range c.Images {
+		if _, err := refer(name); err != nil {
+			return err
+		}
+	}
 	switch {
 	case c.Worker == "":
 		return errors.New("opening containers: the worker has no id")
@@ -177,8 +196,9 @@ func (c *Config) complete() error {
 		return errors.New("no image is named")
 	}
 	for i, name := range c.Capabilities {
-		if name = strings.ToUpper(name); !strings.HasPrefix(name, "CAP_") {
-			name = "CAP_" + name
+		name = "CAP_" + strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+		if !slices.Contains(capability.Known(), name) {
+			return fmt.Errorf("capability %q is unknown", c.Capabilities[i])
 		}
 		c.Capabilities[i] = name
 	}
