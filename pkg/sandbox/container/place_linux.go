@@ -75,6 +75,9 @@ func (s *Sandbox) create(ctx context.Context, name string, sh shape) (_ *place, 
 			err = errors.Join(err, p.Destroy())
 		}
 	}()
+	if err := os.Mkdir(string(p.workspace()), 0o700); err != nil { // first of all, see Sweep
+		return nil, fmt.Errorf("making workspace: %w", err)
+	}
 	lease, err := s.client.LeasesService().Create(ctx, leases.WithID(name))
 	if err != nil {
 		return nil, fmt.Errorf("leasing: %w", err)

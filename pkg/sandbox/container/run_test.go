@@ -229,7 +229,7 @@ func TestKeep(t *testing.T) {
 			t.Error(err)
 		}
 		out, err := enter(d, place.Name(), "cat /etc/mine a; hostname; exit\n")
-		if err != nil || !strings.Contains(out, "left\r\nart\r\nbuilder") {
+		if err != nil || !strings.Contains(out, "left\nart\nbuilder") {
 			t.Errorf("%q, error %v", out, err)
 		}
 	})
@@ -244,7 +244,7 @@ func enter(d *daemon, name, typed string) (string, error) {
 	cmd := exec.Command("script", "-qec", fmt.Sprintf("%s -a %s -n builder tasks start %s", ctr, d.socket(), name), "/dev/null")
 	cmd.Stdin = strings.NewReader(typed)
 	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return strings.ReplaceAll(string(out), "\r", ""), err
 }
 
 func TestArtifacts(t *testing.T) {

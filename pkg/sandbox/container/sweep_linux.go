@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/leases"
@@ -15,21 +16,37 @@ import (
 	"github.com/containerd/errdefs"
 )
 
+// Containerd may still be doing what it was asked for by a worker that was killed since,
+// so Sweep looks again when it has found something. That it finds something, even of
+// the first request for a place, is since the directory is made before.
+const (
+	sweepPause = 100 * time.Millisecond
+	sweepLooks = 10
+)
+
 // Sweep implements [sandbox.Sandbox].
 func (s *Sandbox) Sweep() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
-	names, err := s.leftovers(ctx)
-	if err != nil {
-		return fmt.Errorf("sweeping containers: %w", err)
-	}
-	var failures []error
-	for name := range names {
-		if !s.uses(name) {
-			failures = append(failures, s.remove(ctx, name))
+	for range sweepLooks {
+		names, err := s.leftovers(ctx)
+		if err != nil {
+			return fmt.Errorf("sweeping containers: %w", err)
 		}
+		var failures []error
+		found := false
+		for name := range names {
+			if !s.uses(name) {
+				found = true
+				failures = append(failures, s.remove(ctx, name))
+			}
+		}
+		if err := errors.Join(failures...); err != nil || !found {
+			return err
+		}
+		time.Sleep(sweepPause)
 	}
-	return errors.Join(failures...)
+	return nil
 }
 
 // leftovers are the names of all that this worker has made and that is there.

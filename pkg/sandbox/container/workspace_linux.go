@@ -31,13 +31,11 @@ func (w workspace) output() string  { return filepath.Join(w.work(), "out") }
 func (w workspace) temp() string    { return filepath.Join(w.work(), "tmp") }
 func (w workspace) console() string { return filepath.Join(string(w), "console") }
 
-// make makes the workspace for a user. Its part for the build is a tmpfs of disk
-// octets, unless that is 0.
+// make makes what is in the workspace, for a user. Its part for the build is a tmpfs of
+// disk octets, unless that is 0.
 func (w workspace) make(u user, disk int64) error {
-	for _, dir := range []string{string(w), w.work()} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
+	if err := os.Mkdir(w.work(), 0o700); err != nil {
+		return err
 	}
 	if disk != 0 {
 		options := fmt.Sprintf("size=%d,mode=700", disk)
