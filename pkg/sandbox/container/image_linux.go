@@ -11,6 +11,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	spec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Pull says when an image is fetched from its registry.
@@ -27,10 +29,41 @@ const (
 type images struct {
 	client *client.Client
 	conf   *Config
-	mu     sync.Mutex // one fetches, others wait for it
+
+	mu    sync.Mutex                         // one fetches, others wait for it
+	known map[digest.Digest]spec.ImageConfig // images that were unpacked, by digest
 }
 
-// get returns the image of a platform, unpacked.
+// config is what an image says of its processes.
+func (i *images) config(ctx context.Context, image client.Image) (spec.ImageConfig, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if known, ok := i.known[image.Target().Digest]; ok {
+		return known, nil
+	}
+	if err := i.unpack(ctx, image); err != nil {
+		return spec.ImageConfig{}, err
+	}
+	found, err := image.Spec(ctx)
+	if err != nil {
+		return spec.ImageConfig{}, fmt.Errorf("reading image %s: %w", image.Name(), err)
+	}
+	if i.known == nil {
+		i.known = map[digest.Digest]spec.ImageConfig{}
+	}
+	i.known[image.Target().Digest] = found.Config
+	return found.Config, nil
+}
+
+// forget has the next build look again whether the image is unpacked: somebody may
+// have removed it.
+func (i *images) forget(image client.Image) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.known, image.Target().Digest)
+}
+
+// get returns the image of a platform.
 func (i *images) get(ctx context.Context, platform string) (client.Image, error) {
 	name, ok := i.conf.Images[platform]
 	if !ok {
@@ -48,7 +81,7 @@ func (i *images) get(ctx context.Context, platform string) (client.Image, error)
 	if i.conf.Pull != PullAlways {
 		image, err := i.client.GetImage(ctx, ref)
 		if err == nil {
-			return image, i.unpack(ctx, image)
+			return image, nil
 		}
 		if !errdefs.IsNotFound(err) {
 			return nil, fmt.Errorf("looking for image %s: %w", ref, err)

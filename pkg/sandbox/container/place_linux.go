@@ -88,15 +88,15 @@ func (s *Sandbox) create(ctx context.Context, name string, sh shape) (_ *place, 
 		return nil, err
 	}
 	p.origin = origin(image)
-	config, err := image.Spec(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("reading image %s: %w", image.Name(), err)
-	}
-	u, err := s.user.within(config.Config.User)
+	config, err := s.images.config(ctx, image)
 	if err != nil {
 		return nil, err
 	}
-	env, raw, err := sh.environment(config.Config)
+	u, err := s.user.within(config.User)
+	if err != nil {
+		return nil, err
+	}
+	env, raw, err := sh.environment(config)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +111,7 @@ func (s *Sandbox) create(ctx context.Context, name string, sh shape) (_ *place, 
 		client.WithImage(image), client.WithNewSnapshot(name, image),
 		s.conf.runtime(), client.WithNewSpec(s.spec(name, sh, u, env, p.workspace())))
 	if err != nil {
+		s.images.forget(image)
 		return nil, fmt.Errorf("making container: %w", err)
 	}
 	if p.task, err = p.container.NewTask(ctx, p.streams); err != nil {

@@ -130,6 +130,9 @@ func (s *Sandbox) removeContainer(ctx context.Context, name string) error {
 func removeTask(ctx context.Context, c client.Container) error {
 	task, err := c.Task(ctx, nil)
 	if err == nil {
+		_, err = task.Delete(ctx)
+	}
+	if errdefs.IsFailedPrecondition(err) { // it runs yet
 		_, err = task.Delete(ctx, client.WithProcessKill)
 	}
 	if errdefs.IsNotFound(err) {
