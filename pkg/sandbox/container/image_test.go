@@ -17,18 +17,25 @@ import (
 	"strings"
 )
 
-// writeImage writes a docker-archive of one layer: a static busybox under all its
-// names, and, if program is not "", that one as /bin/sh.
-func writeImage(w io.Writer, name, program string) error {
-	layer, err := rootfs(program)
-	if err != nil {
-		return err
+// layerAndConfig are an image of one layer: a static busybox under all its names, and,
+// if program is not "", that one as /bin/sh.
+func layerAndConfig(program string) (layer, config []byte, err error) {
+	if layer, err = rootfs(program); err != nil {
+		return nil, nil, err
 	}
-	config, err := json.Marshal(map[string]any{
+	config, err = json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
 		"config": map[string]any{"Env": []string{"PATH=/bin", "FROM_IMAGE=yes"}},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{hash(layer)}},
 	})
+	return layer, config, err
+}
+
+func hash(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }
+
+// writeImage writes an image as a docker-archive.
+func writeImage(w io.Writer, name, program string) error {
+	layer, config, err := layerAndConfig(program)
 	if err != nil {
 		return err
 	}
