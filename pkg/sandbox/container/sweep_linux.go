@@ -19,16 +19,18 @@ import (
 // Containerd may still be doing what it was asked for by a worker that was killed since,
 // so Sweep looks again when it has found something. That it finds something, even of
 // the first request for a place, is since the directory is made before.
+// What containerd does not end by itself until then is killed.
 const (
-	sweepPause = 100 * time.Millisecond
-	sweepLooks = 10
+	sweepPause    = 100 * time.Millisecond
+	sweepLooks    = 20
+	sweepPatience = 5 // looks
 )
 
 // Sweep implements [sandbox.Sandbox].
 func (s *Sandbox) Sweep() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
-	for range sweepLooks {
+	for look := range sweepLooks {
 		names, err := s.leftovers(ctx)
 		if err != nil {
 			return fmt.Errorf("sweeping containers: %w", err)
@@ -38,10 +40,14 @@ func (s *Sandbox) Sweep() error {
 		for name := range names {
 			if !s.uses(name) {
 				found = true
-				failures = append(failures, s.remove(ctx, name))
+				err := s.remove(ctx, name)
+				if look >= sweepPatience {
+					err = errors.Join(killStrays(name), s.remove(ctx, name))
+				}
+				failures = append(failures, err)
 			}
 		}
-		if err := errors.Join(failures...); err != nil || !found {
+		if err := errors.Join(failures...); !found || err != nil && look > sweepPatience {
 			return err
 		}
 		time.Sleep(sweepPause)
@@ -77,6 +83,13 @@ func (s *Sandbox) leftovers(ctx context.Context) (map[string]bool, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	watchers, err := shims(s.prefix)
+	if err != nil {
+		return nil, err
+	}
+	for name := range watchers {
+		add(name)
 	}
 	entries, err := os.ReadDir(s.conf.Dir)
 	for _, entry := range entries {
