@@ -104,8 +104,9 @@ func tour(t *testing.T, dir, port string) string {
 			continue
 		}
 		lines++
-		if strings.Contains(command, "builder-server") {
-			command = strings.Replace(command, "/tmp/builder", dir+"/data --port "+port, 1)
+		command = strings.Replace(command, "/tmp/builder", dir+"/data", 1)
+		if server, ok := strings.CutSuffix(command, " &\n"); ok {
+			command = server + " --port " + port + " &\n"
 			command += "server=$!\nuntil bin/builder-client info >info 2>&1; do sleep 0.1; done\n"
 		}
 		// The uuid on the page is somebody else's.

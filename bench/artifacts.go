@@ -81,33 +81,22 @@ func writeFiles(dir string, files int, size int64) error {
 func deliver(ctx context.Context, b *bench, dir, name string, size int64) (_ []figure, err error) {
 	data := filepath.Join(b.dir, "data")
 	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
-	s, err := b.startServer(ctx)
+	s, err := b.startFleet(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	workers, err := b.startWorkers(ctx, s, 1)
-	if err != nil {
-		return nil, err
-	}
-	defer workers.stop()
-	c := s.client()
-	defer c.Close() //nolint:errcheck // nothing is lost
 	// Links, not copies: what the script does is not measured.
 	script := fmt.Sprintf("#!/bin/sh\ncp -rl %s files\necho ready\n", dir)
-	_, err = c.Schedule(ctx, job.Job{Name: "files", Platform: "bench"}, []byte(script), job.Plan{Period: job.Never}, false)
+	_, err = s.asking.Schedule(ctx, job.Job{Name: "files", Platform: "bench"}, []byte(script), job.Plan{Period: job.Never}, false)
 	if err != nil {
 		return nil, err
 	}
-	first, err := afterReady(ctx, c, wire.Watch{What: "files"})
+	first, err := afterReady(ctx, s.asking, wire.Watch{What: "files"})
 	if err != nil {
 		return nil, err
 	}
-	accepted, err := c.Execute(ctx, "files", "")
-	if err != nil {
-		return nil, err
-	}
-	second, err := afterReady(ctx, c, wire.Watch{Run: accepted.Runs[0].ID, Job: "files"})
+	second, pass, err := again(ctx, b, s.asking, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -115,15 +104,11 @@ func deliver(ctx context.Context, b *bench, dir, name string, size int64) (_ []f
 	if err != nil {
 		return nil, err
 	}
-	workerPeak, err := memory(workers.pids()[0], "VmHWM")
+	workerPeak, err := memory(s.pids()[0], "VmHWM")
 	if err != nil {
 		return nil, err
 	}
 	floor, err := bareDelivery(ctx, b, dir)
-	if err != nil {
-		return nil, err
-	}
-	pass, err := bareHash(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +123,32 @@ func deliver(ctx context.Context, b *bench, dir, name string, size int64) (_ []f
 	}, {
 		"peak memory, server and worker", megabytes(serverPeak) + ", " + megabytes(workerPeak), "", "", "< 64 MB each",
 	}}, nil
+}
+
+// again has the build run again, in turns with the floor: the machine's speed drifts.
+func again(ctx context.Context, b *bench, c *client.Client, dir string) (build, pass time.Duration, err error) {
+	turns := 3
+	if b.quick {
+		turns = 1
+	}
+	var builds, passes []time.Duration
+	for range turns {
+		accepted, err := c.Execute(ctx, "files", "")
+		if err != nil {
+			return 0, 0, err
+		}
+		took, err := afterReady(ctx, c, wire.Watch{Run: accepted.Runs[0].ID, Job: "files"})
+		if err != nil {
+			return 0, 0, err
+		}
+		builds = append(builds, took)
+		time.Sleep(time.Second) // the worker removes what the build left
+		if took, err = bareHash(dir); err != nil {
+			return 0, 0, err
+		}
+		passes = append(passes, took)
+	}
+	return median(builds), median(passes), nil
 }
 
 // afterReady is the time from a build's last line to its durable end.
@@ -275,15 +286,27 @@ func receiveFiles(from io.Reader, dir string, files int) error {
 	return nil
 }
 
-// bareHash is one pass of reading and hashing.
+// bareHash is one pass of reading and hashing, one file after the other as the
+// worker does.
 func bareHash(dir string) (time.Duration, error) {
 	begin := time.Now()
 	entries, err := os.ReadDir(dir)
-	if err == nil {
-		err = sendFiles(onlyWriter{io.Discard}, dir, entries)
+	if err != nil {
+		return 0, err
 	}
-	return time.Since(begin), err
+	buffer := make([]byte, 256<<10)
+	sum := sha256.New()
+	for _, entry := range entries {
+		f, err := os.Open(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return 0, err
+		}
+		sum.Reset()
+		_, err = io.CopyBuffer(sum, onlyReader{f}, buffer)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return 0, err
+		}
+		sum.Sum(nil)
+	}
+	return time.Since(begin), nil
 }
-
-// onlyWriter is as onlyReader.
-type onlyWriter struct{ io.Writer }

@@ -47,25 +47,18 @@ func consoleLines(ctx context.Context, b *bench) ([]figure, error) {
 
 // observed takes the time from the request to the observer's last line.
 func observed(ctx context.Context, b *bench, script string, n int) (took time.Duration, peak int64, err error) {
-	s, err := b.startServer(ctx)
+	s, err := b.startFleet(ctx, 1)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	workers, err := b.startWorkers(ctx, s, 1)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer workers.stop()
-	c := s.client()
-	defer c.Close() //nolint:errcheck // nothing is lost
 	begin := time.Now()
-	accepted, err := c.Schedule(ctx, job.Job{Name: "printer", Platform: "bench"}, []byte(script), job.Plan{Period: job.Never}, false)
+	accepted, err := s.asking.Schedule(ctx, job.Job{Name: "printer", Platform: "bench"}, []byte(script), job.Plan{Period: job.Never}, false)
 	if err != nil {
 		return 0, 0, err
 	}
 	lines := 0
-	err = c.Watch(ctx, wire.Watch{Run: accepted.Runs[0].ID, Job: "printer"}, client.Viewer{Line: func(line job.Line) error {
+	err = s.asking.Watch(ctx, wire.Watch{Run: accepted.Runs[0].ID, Job: "printer"}, client.Viewer{Line: func(line job.Line) error {
 		if line.Flags&job.Partial == 0 {
 			if lines++; lines == n {
 				took = time.Since(begin)

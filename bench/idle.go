@@ -17,13 +17,11 @@ import (
 // idleWorkers measures what workers cost that wait.
 func idleWorkers(ctx context.Context, b *bench) (_ []figure, err error) {
 	n := b.scale(5000)
-	s, err := b.startServer(ctx)
+	s, err := b.startFleet(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	c := s.client()
-	defer c.Close() //nolint:errcheck // nothing is lost
 	builds := make(chan time.Time)
 	waiting, leave := context.WithCancel(ctx)
 	var group errgroup.Group
@@ -39,12 +37,12 @@ func idleWorkers(ctx context.Context, b *bench) (_ []figure, err error) {
 	if err := join(); err != nil {
 		return nil, err
 	}
-	_, err = c.Schedule(ctx, job.Job{Name: "job", Platform: "bench"}, []byte(trivial), job.Plan{Period: job.Never}, false)
+	_, err = s.asking.Schedule(ctx, job.Job{Name: "job", Platform: "bench"}, []byte(trivial), job.Plan{Period: job.Never}, false)
 	if err != nil {
 		return nil, err
 	}
 	<-builds
-	one, err := handOutTimes(ctx, c, builds, b.scale(500))
+	one, err := handOutTimes(ctx, s.asking, builds, b.scale(500))
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +59,7 @@ func idleWorkers(ctx context.Context, b *bench) (_ []figure, err error) {
 	if err != nil {
 		return nil, err
 	}
-	many, err := handOutTimes(ctx, c, builds, b.scale(500))
+	many, err := handOutTimes(ctx, s.asking, builds, b.scale(500))
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +82,8 @@ func idleWorker(ctx context.Context, address string, ready chan<- error, builds 
 		return err
 	}
 	defer conn.Close()
-	conn.KeepAlive(15*time.Second, 45*time.Second)
+	const beat = 15 * time.Second
+	conn.KeepAlive(beat, wire.Patience*beat)
 	if err = conn.Send(wire.Holding{}); err == nil {
 		_, err = conn.Receive(ctx, wire.KindResume)
 	}

@@ -45,20 +45,18 @@ func jobs(ctx context.Context, b *bench) ([]figure, error) {
 // runJobs has n jobs built twice, and takes the time of the second round: a job is
 // new only once.
 func runJobs(ctx context.Context, b *bench, n int) (took time.Duration, err error) {
-	s, err := b.startServer(ctx)
+	s, err := b.startFleet(ctx, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	c := s.client()
-	defer c.Close() //nolint:errcheck // nothing is lost
 	name := func(i int) string { return "job" + strconv.Itoa(i) }
-	if _, err := runRound(ctx, b, s, n, func(i int) (wire.Accepted, error) {
-		return c.Schedule(ctx, job.Job{Name: name(i), Platform: "bench"}, []byte(trivial), job.Plan{Period: job.Never}, false)
+	if _, err := runRound(ctx, b, s.server, n, func(i int) (wire.Accepted, error) {
+		return s.asking.Schedule(ctx, job.Job{Name: name(i), Platform: "bench"}, []byte(trivial), job.Plan{Period: job.Never}, false)
 	}); err != nil {
 		return 0, err
 	}
-	return runRound(ctx, b, s, n, func(i int) (wire.Accepted, error) { return c.Execute(ctx, name(i), "") })
+	return runRound(ctx, b, s.server, n, func(i int) (wire.Accepted, error) { return s.asking.Execute(ctx, name(i), "") })
 }
 
 // runRound queues n runs, then starts the workers, and takes the time from the

@@ -18,23 +18,16 @@ import (
 // latency measures from the request of a run to the first line that its
 // observer sees, with an idle worker.
 func latency(ctx context.Context, b *bench) (_ []figure, err error) {
-	s, err := b.startServer(ctx)
+	s, err := b.startFleet(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	workers, err := b.startWorkers(ctx, s, 1)
+	accepted, err := s.asking.Schedule(ctx, job.Job{Name: "job", Platform: "bench"}, []byte(trivial), job.Plan{Period: job.Never}, false)
 	if err != nil {
 		return nil, err
 	}
-	defer workers.stop()
-	c := s.client()
-	defer c.Close() //nolint:errcheck // nothing is lost
-	accepted, err := c.Schedule(ctx, job.Job{Name: "job", Platform: "bench"}, []byte(trivial), job.Plan{Period: job.Never}, false)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Watch(ctx, wire.Watch{Run: accepted.Runs[0].ID, Job: "job"}, client.Viewer{}); err != nil {
+	if err := s.asking.Watch(ctx, wire.Watch{Run: accepted.Runs[0].ID, Job: "job"}, client.Viewer{}); err != nil {
 		return nil, err
 	}
 	log, err := os.Create(filepath.Join(b.dir, "log"))
@@ -48,7 +41,7 @@ func latency(ctx context.Context, b *bench) (_ []figure, err error) {
 	}
 	var here, bare []time.Duration
 	for range b.scale(300) { // in turns: the machine's speed drifts
-		d, err := firstLine(ctx, c)
+		d, err := firstLine(ctx, s.asking)
 		if err != nil {
 			return nil, err
 		}

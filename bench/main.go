@@ -32,6 +32,7 @@ type bench struct {
 	bin   string // directory of the programs
 	dir   string // empty directory of its own, on the disk that is measured
 	quick bool
+	flags []string // of workers, beside those that they always have
 }
 
 // scale is n, or less when the numbers need not be good.
@@ -53,13 +54,14 @@ var measurements = []struct {
 	{"observers", observers},
 	{"artifacts", artifacts},
 	{"idle", idleWorkers},
+	{"isolation", isolation},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	quick := flag.Bool("quick", false, "a twentieth of the work: does it run at all?")
-	only := flag.String("run", "", "the one measurement to run: jobs, latency, schedule, console, observers, artifacts, idle")
+	only := flag.String("run", "", "the one measurement to run: jobs, latency, schedule, console, observers, artifacts, idle, isolation")
 	flag.Parse()
 	if err := run(ctx, *quick, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -36,22 +36,15 @@ func observers(ctx context.Context, b *bench) ([]figure, error) {
 
 // printed is the time from the start of the script to the durable end of its build.
 func printed(ctx context.Context, b *bench, n, observers int) (took time.Duration, err error) {
-	s, err := b.startServer(ctx)
+	s, err := b.startFleet(ctx, 1)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	workers, err := b.startWorkers(ctx, s, 1)
-	if err != nil {
-		return 0, err
-	}
-	defer workers.stop()
-	c := s.client()
-	defer c.Close() //nolint:errcheck // nothing is lost
 	// The script waits until all observers are there.
 	script := fmt.Sprintf("#!/bin/sh\necho begun\nsleep 2\nyes %s | head -n %d\n", strings.Repeat("x", 100), n)
 	name := fmt.Sprintf("printer%d", observers)
-	accepted, err := c.Schedule(ctx, job.Job{Name: name, Platform: "bench"}, []byte(script), job.Plan{Period: job.Never}, false)
+	accepted, err := s.asking.Schedule(ctx, job.Job{Name: name, Platform: "bench"}, []byte(script), job.Plan{Period: job.Never}, false)
 	if err != nil {
 		return 0, err
 	}
@@ -72,7 +65,7 @@ func printed(ctx context.Context, b *bench, n, observers int) (took time.Duratio
 		defer stop()
 	}
 	for {
-		builds, err := c.Builds(ctx, name, 1)
+		builds, err := s.asking.Builds(ctx, name, 1)
 		if err != nil {
 			return 0, err
 		}

@@ -120,8 +120,10 @@ func (w workers) pids() []int {
 func (b *bench) startWorkers(ctx context.Context, s *server, n int) (workers, error) {
 	var running workers
 	for i := range n {
-		cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), "-r", s.address, "--persistent",
-			"--log-level", "error", "--dir", filepath.Join(b.dir, "worker"+strconv.Itoa(i)), "bench")
+		args := append([]string{
+			"-r", s.address, "--persistent", "--log-level", "error", "--dir", filepath.Join(b.dir, "worker"+strconv.Itoa(i)),
+		}, b.flags...)
+		cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), append(args, "bench")...)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			running.stop()
@@ -130,6 +132,33 @@ func (b *bench) startWorkers(ctx context.Context, s *server, n int) (workers, er
 		running = append(running, cmd)
 	}
 	return running, nil
+}
+
+// fleet is what a measurement begins with: a server, workers, and a client to ask.
+type fleet struct {
+	*server
+	workers
+	asking *client.Client
+}
+
+// startFleet starts a server with n workers.
+func (b *bench) startFleet(ctx context.Context, n int) (*fleet, error) {
+	s, err := b.startServer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	workers, err := b.startWorkers(ctx, s, n)
+	if err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return &fleet{s, workers, s.client()}, nil
+}
+
+// stop ends all of it.
+func (f *fleet) stop() error {
+	f.asking.Close() //nolint:errcheck // nothing is lost
+	f.workers.stop()
+	return f.server.stop()
 }
 
 // median sorts the durations.

@@ -68,12 +68,12 @@ func (r *round) unexplained(b ended, o order) string {
 // lose their builds, and hand-outs that are not received are none; but only what a
 // worker says, or seems to say, makes the server believe that of one that runs.
 func (r *round) wronglyLost(b ended) string {
-	const unheard = "it never received the build"
+	const unheard, unsent = "it never received the build", "its connection ended before it was handed the build"
 	begun := exists(filepath.Join(r.dir, "ledger", b.UUID.String()))
-	if strings.Contains(b.Result.Text, unheard) && begun && r.done["double"] == 0 {
+	if begun && (strings.Contains(b.Result.Text, unheard) || strings.Contains(b.Result.Text, unsent)) {
 		return "its script had begun"
 	}
-	for _, known := range []string{"did not come back within", unheard, "broken pipe", "connection reset", "closed network connection", "i/o timeout"} {
+	for _, known := range []string{"did not come back within", unheard, unsent, "broken pipe", "connection reset", "closed network connection", "i/o timeout"} {
 		if strings.Contains(b.Result.Text, known) {
 			return ""
 		}

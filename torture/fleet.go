@@ -71,7 +71,7 @@ func newFleet(ctx context.Context, dir, bin string, surprised func(*process, *os
 		name: "server", log: f.log("server"),
 		args: []string{
 			filepath.Join(bin, "builder-server"), "--port", port, "--dir", f.data.dir, "--config-dir", dir,
-			"--keepalive", beat.String(), "--worker-grace", workerGrace.String(), "--collect-timeout", "5s",
+			"--keepalive", beat.String(), "--worker-grace", workerGrace.String(), "--collect-timeout", "10s",
 		},
 	}
 	if f.outside, err = newProxy(ctx, f.address); err != nil {

@@ -1,6 +1,9 @@
 package main
 
-import "builder/pkg/client"
+import (
+	"builder/pkg/client"
+	"builder/pkg/job"
+)
 
 // Main is the program, for the tests' scripts.
 var Main = main
@@ -13,10 +16,20 @@ var (
 	Harmless    = harmless
 	WriteStatus = writeStatus
 	StatusJSON  = statusJSON
-	BuildJSON   = buildJSON
+	OutboxJSON  = outboxJSON
+	WriteOutbox = writeOutbox
+	RecordJSON  = recordJSON
 	WriteJSON   = writeJSON
 	Command     = command
 	NewScreen   = newScreen
+
+	FoundJSON = foundJSON
+	Chosen    = chosen
+	Octets    = octets
+
+	ParseSwitch      = parseSwitch
+	ParseEnvironment = parseEnvironment
+	ParsePackages    = parsePackages
 )
 
 // Watched is a screen with what its viewer calls.
@@ -30,3 +43,22 @@ func OnTerminal(s *Watched) *Watched {
 	s.terminal = true
 	return s
 }
+
+// ComparisonJSON is a comparison of builds that differ in everything that can.
+func ComparisonJSON() any {
+	line := []difference[string]{{name: "a", change: changed, a: "1", b: "2"}}
+	content := []difference[job.Content]{{name: "a", change: changed, a: job.ContentOf(nil), b: job.ContentOf([]byte("x"))}}
+	return comparisonJSON(comparison{artifacts: content, inputs: []inputComparison{{path: "opam-switch", lines: line}}})
+}
+
+// LettersOf gives the main artifacts of builds their letters.
+func LettersOf(outputs []job.Output) []string {
+	list := make([]listed, len(outputs))
+	for i, o := range outputs {
+		list[i].output = o
+	}
+	return lettersOf(list)
+}
+
+// ListedJSON is a build in a list.
+func ListedJSON(b job.Build, o job.Output) any { return listedJSON(listed{Build: b, output: o}) }

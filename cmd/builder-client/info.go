@@ -44,6 +44,9 @@ func info(o *options) *cobra.Command {
 // writeStatus shows a status to people.
 func writeStatus(out io.Writer, s wire.StatusReply, now time.Time) error {
 	t := &table{w: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
+	if s.Paused != "" {
+		t.printf("No builds are handed out: %s\n\n", harmless(s.Paused))
+	}
 	t.section("Schedule", "no jobs", "JOB", "PLATFORM", "WHAT", "PLAN", "NEXT")
 	parked := map[string]bool{}
 	for _, j := range s.Jobs {
@@ -78,6 +81,9 @@ func writeStatus(out io.Writer, s wire.StatusReply, now time.Time) error {
 		if p.Dropped {
 			t.row(quoted(p.Name))
 		}
+	}
+	if len(s.Remotes) > 0 {
+		t.writeRemotes(s.Remotes)
 	}
 	return t.close()
 }

@@ -20,6 +20,7 @@ var now = time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC)
 // everything is a status in which nothing is empty.
 func everything() wire.StatusReply {
 	return wire.StatusReply{
+		Paused: "the disk is nearly full",
 		Jobs: []wire.JobStatus{
 			{
 				Job:  job.Job{Name: "nightly", Platform: "debian-12", Script: job.ContentOf([]byte("true\n"))},
@@ -32,7 +33,8 @@ func everything() wire.StatusReply {
 					Limits: job.Limits{
 						Timeout: 2 * time.Hour, Silence: 20 * time.Minute, Grace: 90 * time.Second, MaxConsole: 1 << 30, MaxArtifacts: 3e9,
 					},
-					Retries: job.Retries{Tries: 6, OnFailure: true, OnTimeout: true},
+					Retries:   job.Retries{Tries: 6, OnFailure: true, OnTimeout: true},
+					Retention: job.Retention{Builds: 10, Days: job.Unbounded, Bytes: 3e9},
 				},
 				Plan: job.Plan{Every: 90 * time.Minute},
 			},
@@ -61,6 +63,10 @@ func everything() wire.StatusReply {
 				Started: now.Add(-72 * time.Second), Away: now.Add(-20 * time.Second),
 			},
 		},
+		Remotes: []wire.RemoteStatus{
+			{Name: "https://host/upload", Configured: true, Waiting: 3, Parked: 2},
+			{Name: "http://old/upload", Waiting: 1},
+		},
 	}
 }
 
@@ -72,7 +78,9 @@ func TestWriteStatus(t *testing.T) {
 	if err := cli.WriteStatus(&out, everything(), now); err != nil {
 		t.Fatal(err)
 	}
-	want := `Schedule
+	want := `No builds are handed out: the disk is nearly full
+
+Schedule
   JOB           PLATFORM        WHAT                           PLAN                             NEXT
   nightly       debian-12       script                         cron "30 3 * * *" Europe/Berlin  2026-03-29 03:13 UTC (in 2 h 13 min)
   "odd\x1b[2J"  (all that can)  orb build of traceroute.0.1.0  weekly                           2026-03-29 00:59 UTC (1 min 0 s ago)
@@ -81,7 +89,7 @@ func TestWriteStatus(t *testing.T) {
 
 Limits
   JOB   OTHER THAN THE DEFAULTS
-  tool  timeout 2h, silence 20m, grace 1m30s, artifacts 3GB, retries 5 on failure and timeout
+  tool  timeout 2h, silence 20m, grace 1m30s, artifacts 3GB, retries 5 on failure and timeout, keep 10 builds, any number of days, 3GB
   wild  retries 0
 
 Queued
@@ -102,6 +110,11 @@ Waiting workers
 Dropped platforms
   PLATFORM
   old
+
+Outbox
+  REMOTE                              WAITING  PARKED
+  https://host/upload                 3        2: see ` + "`outbox`" + `
+  http://old/upload (not configured)  1        0
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
@@ -123,30 +136,32 @@ func TestStatusJSON(t *testing.T) {
 	period := func(p string) object { return object{"period": p, "every": 0.0, "cron": "", "zone": ""} }
 	unbounded := object{"cpus": 0.0, "memory": 0.0, "pids": 0.0, "disk": 0.0, "no_network": false}
 	none := object{"timeout": 0.0, "silence": 0.0, "grace": 0.0, "max_console": 0.0, "max_artifacts": 0.0}
+	open := object{"builds": 0.0, "days": 0.0, "bytes": 0.0}
 	want := object{
+		"paused": "the disk is nearly full",
 		"jobs": list{
 			object{
 				"name": "nightly", "platform": "debian-12", "template": "", "vars": object{},
 				"script": object{"sha256": job.ContentOf([]byte("true\n")).String(), "size": 5.0},
 				"plan":   object{"period": "", "every": 0.0, "cron": "30 3 * * *", "zone": "Europe/Berlin"},
 				"next":   "2026-03-29T03:13:00Z",
-				"limits": none, "retries": 2.0, "retry_on": list{}, "parked": false, "resources": unbounded,
+				"limits": none, "retries": 2.0, "retry_on": list{}, "keep": open, "parked": false, "resources": unbounded,
 			},
 			object{
 				"name": "odd\x1b[2J", "platform": "", "template": "orb-build", "vars": object{"OPAM_PACKAGE": "traceroute.0.1.0"},
 				"script": nil, "plan": period("weekly"), "next": "2026-03-29T00:59:00Z",
-				"limits": none, "retries": 2.0, "retry_on": list{}, "parked": false, "resources": unbounded,
+				"limits": none, "retries": 2.0, "retry_on": list{}, "keep": open, "parked": false, "resources": unbounded,
 			},
 			object{
 				"name": "tool", "platform": "p", "template": "go-build", "vars": object{"REPO": "a b"},
 				"script": nil, "plan": object{"period": "", "every": 5400.0, "cron": "", "zone": ""}, "next": nil,
 				"limits":  object{"timeout": 7200.0, "silence": 1200.0, "grace": 90.0, "max_console": float64(1 << 30), "max_artifacts": 3e9},
-				"retries": 5.0, "retry_on": list{"failure", "timeout"}, "parked": false, "resources": unbounded,
+				"retries": 5.0, "retry_on": list{"failure", "timeout"}, "parked": false, "keep": object{"builds": 10.0, "days": -1.0, "bytes": 3e9}, "resources": unbounded,
 			},
 			object{
 				"name": "wild", "platform": "p", "template": "", "vars": object{},
 				"script": nil, "plan": period("daily"), "next": "2026-03-29T01:00:00Z",
-				"limits": none, "retries": 0.0, "retry_on": list{}, "parked": true, "resources": unbounded,
+				"limits": none, "retries": 0.0, "retry_on": list{}, "keep": open, "parked": true, "resources": unbounded,
 			},
 		},
 		"platforms": list{
@@ -163,6 +178,10 @@ func TestStatusJSON(t *testing.T) {
 				},
 			},
 			object{"name": "old", "dropped": true, "queue": list{}, "workers": list{}},
+		},
+		"remotes": list{
+			object{"name": "https://host/upload", "configured": true, "waiting": 3.0, "parked": 2.0},
+			object{"name": "http://old/upload", "configured": false, "waiting": 1.0, "parked": 0.0},
 		},
 		"building": list{
 			object{

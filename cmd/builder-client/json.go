@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"time"
@@ -19,6 +20,8 @@ type (
 		Jobs      []jobOut      `json:"jobs"`
 		Platforms []platformOut `json:"platforms"`
 		Building  []buildingOut `json:"building"`
+		Remotes   []remoteOut   `json:"remotes"`
+		Paused    string        `json:"paused"`
 	}
 	jobOut struct {
 		Name      string            `json:"name"`
@@ -31,6 +34,7 @@ type (
 		Limits    limitsOut         `json:"limits"`
 		Retries   int               `json:"retries"`
 		RetryOn   []string          `json:"retry_on"`
+		Keep      keepOut           `json:"keep"`
 		Parked    bool              `json:"parked"`
 		Resources resourcesOut      `json:"resources"`
 	}
@@ -47,6 +51,11 @@ type (
 		Grace        float64 `json:"grace"`
 		MaxConsole   int64   `json:"max_console"`
 		MaxArtifacts int64   `json:"max_artifacts"`
+	}
+	keepOut struct {
+		Builds int64 `json:"builds"`
+		Days   int64 `json:"days"`
+		Bytes  int64 `json:"bytes"`
 	}
 	contentOut struct {
 		SHA256 string `json:"sha256"`
@@ -98,6 +107,83 @@ type (
 		Result   resultOut   `json:"result"`
 		Script   *contentOut `json:"script"`
 	}
+	pruneOut struct {
+		DryRun       bool        `json:"dry_run"`
+		Builds       []prunedOut `json:"builds"`
+		Freed        int64       `json:"freed"`
+		Orphans      int64       `json:"orphans"`
+		OrphanOctets int64       `json:"orphan_octets"`
+		Damaged      int64       `json:"damaged"`
+	}
+	prunedOut struct {
+		UUID          uuid.UUID  `json:"uuid"`
+		Job           string     `json:"job"`
+		Platform      string     `json:"platform"`
+		Finished      *time.Time `json:"finished"`
+		ArtifactsOnly bool       `json:"artifacts_only"`
+		Beyond        string     `json:"beyond"`
+		Octets        int64      `json:"octets"`
+	}
+	listedOut struct {
+		buildOut
+		Main     *artifactOut `json:"main"`
+		Inputs   *string      `json:"inputs"`
+		Pinned   bool         `json:"pinned"`
+		Pruned   bool         `json:"pruned"`
+		PrunedAt *time.Time   `json:"pruned_at"`
+	}
+	foundOut struct {
+		buildOut
+		Artifacts []artifactOut `json:"artifacts"`
+	}
+	artifactOut struct {
+		Path string `json:"path"`
+		contentOut
+	}
+	comparisonOut struct {
+		A         buildOut        `json:"a"`
+		B         buildOut        `json:"b"`
+		Equal     bool            `json:"equal"`
+		Alike     int             `json:"alike"`
+		Artifacts []differenceOut `json:"artifacts"`
+		Script    bool            `json:"same_script"`
+		Platform  bool            `json:"same_platform"`
+		Inputs    []inputOut      `json:"inputs"`
+	}
+	differenceOut struct {
+		Path   string      `json:"path"`
+		Change change      `json:"change"`
+		A      *contentOut `json:"a"`
+		B      *contentOut `json:"b"`
+	}
+	inputOut struct {
+		Path     string    `json:"path"`
+		Compared bool      `json:"compared"`
+		Equal    bool      `json:"equal"`
+		Changes  []lineOut `json:"changes"`
+	}
+	lineOut struct {
+		Name   string  `json:"name"`
+		Change change  `json:"change"`
+		A      *string `json:"a"`
+		B      *string `json:"b"`
+	}
+	// recordOut is all that is kept of a build.
+	recordOut struct {
+		buildOut
+		Artifacts []artifactOut `json:"artifacts"`
+		Notes     []string      `json:"notes"`
+		Place     placeOut      `json:"place"`
+	}
+	placeOut struct {
+		Kind   string     `json:"kind"`
+		Origin string     `json:"origin"`
+		Phases []phaseOut `json:"phases"`
+	}
+	phaseOut struct {
+		Name string  `json:"name"`
+		Took float64 `json:"took"`
+	}
 	resultOut struct {
 		Kind  string `json:"kind"`
 		Code  int64  `json:"code"`
@@ -125,6 +211,7 @@ func each[A, B any](list []A, convert func(A) B) []B {
 func statusJSON(s wire.StatusReply) statusOut {
 	return statusOut{
 		Jobs: each(s.Jobs, jobJSON), Platforms: each(s.Platforms, platformJSON), Building: each(s.Building, buildingJSON),
+		Remotes: each(s.Remotes, remoteJSON), Paused: s.Paused,
 	}
 }
 
@@ -136,7 +223,7 @@ func jobJSON(j wire.JobStatus) jobOut {
 	return jobOut{
 		Name: j.Job.Name, Platform: j.Job.Platform, Template: j.Job.Template, Vars: vars,
 		Script: contentJSON(j.Job.Script), Next: instant(j.Next), Plan: planJSON(j.Plan),
-		Limits: limitsJSON(j.Job.Limits), Retries: j.Job.Retries.Max() - 1, RetryOn: retryOn(j.Job.Retries), Parked: j.Parked,
+		Limits: limitsJSON(j.Job.Limits), Retries: j.Job.Retries.Max() - 1, RetryOn: retryOn(j.Job.Retries), Keep: keepOut(j.Job.Retention), Parked: j.Parked,
 		Resources: resourcesJSON(j.Job.Resources),
 	}
 }
@@ -201,6 +288,77 @@ func buildJSON(b job.Build) buildOut {
 		},
 		Script: contentJSON(b.Script),
 	}
+}
+
+func listedJSON(b listed) listedOut {
+	o := b.output
+	out := listedOut{buildOut: buildJSON(b.Build), Pinned: b.mark.Pinned, Pruned: b.mark.Pruned, PrunedAt: instant(b.mark.At)}
+	if !o.Main.IsZero() {
+		out.Main = &artifactOut{o.Path, contentOut{o.Main.String(), o.Main.Size}}
+	}
+	if o.HasInputs() {
+		inputs := hex.EncodeToString(o.Inputs[:])
+		out.Inputs = &inputs
+	}
+	return out
+}
+
+// foundJSON is a build with those of its artifacts that were asked for.
+func foundJSON(b job.Build) foundOut {
+	return foundOut{buildOut: buildJSON(b), Artifacts: each(b.Artifacts, artifactJSON)}
+}
+
+func artifactJSON(a job.Artifact) artifactOut {
+	return artifactOut{a.Path, contentOut{a.String(), a.Size}}
+}
+
+func comparisonJSON(r comparison) comparisonOut {
+	return comparisonOut{
+		A: buildJSON(r.a), B: buildJSON(r.b), Equal: len(r.artifacts) == 0, Alike: r.alike,
+		Script: r.a.Script == r.b.Script, Platform: r.a.Platform == r.b.Platform,
+		Artifacts: each(r.artifacts, func(d difference[job.Content]) differenceOut {
+			return differenceOut{d.name, d.change, contentJSON(d.a), contentJSON(d.b)}
+		}),
+		Inputs: each(r.inputs, func(i inputComparison) inputOut {
+			return inputOut{i.path, i.compared, i.compared && i.equal, each(i.lines, lineJSON)}
+		}),
+	}
+}
+
+func pruneJSON(r wire.PruneReply, dry bool) pruneOut {
+	return pruneOut{
+		DryRun: dry, Freed: r.Freed, Orphans: r.Orphans, OrphanOctets: r.OrphanOctets, Damaged: r.Damaged,
+		Builds: each(r.Builds, func(b wire.PrunedBuild) prunedOut {
+			return prunedOut{
+				UUID: b.UUID, Job: b.Job, Platform: b.Platform, Finished: instant(b.Finished),
+				ArtifactsOnly: b.ArtifactsOnly, Beyond: b.Bound, Octets: b.Octets,
+			}
+		}),
+	}
+}
+
+func lineJSON(d difference[string]) lineOut {
+	out := lineOut{Name: d.name, Change: d.change}
+	if d.change != added {
+		out.A = &d.a
+	}
+	if d.change != removed {
+		out.B = &d.b
+	}
+	return out
+}
+
+func recordJSON(b job.Build) recordOut {
+	return recordOut{
+		buildOut: buildJSON(b), Notes: append([]string{}, b.Notes...), Place: placeJSON(b.Place),
+		Artifacts: each(b.Artifacts, artifactJSON),
+	}
+}
+
+func placeJSON(p job.Place) placeOut {
+	return placeOut{Kind: p.Kind, Origin: p.Origin, Phases: each(p.Phases, func(f job.Phase) phaseOut {
+		return phaseOut{Name: f.Name, Took: f.Took.Seconds()}
+	})}
 }
 
 var kindNames = map[job.Kind]string{

@@ -92,7 +92,7 @@ func (l *limitFlags) set(cmd *cobra.Command, j *job.Job) error {
 }
 
 // limitsOf tells how a job's limits, resources and retries differ from the defaults, and
-// nothing if they do not.
+// what it says of its builds; nothing if there is nothing.
 func limitsOf(j job.Job) string {
 	var parts []string
 	set := j.Limits
@@ -129,6 +129,9 @@ func limitsOf(j job.Job) string {
 			retries += " on " + strings.Join(ends, " and ")
 		}
 		parts = append(parts, retries)
+	}
+	if kept := keptOf(j.Retention); kept != "" {
+		parts = append(parts, kept)
 	}
 	return strings.Join(parts, ", ")
 }

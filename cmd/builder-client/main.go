@@ -69,7 +69,8 @@ fetches their results.`,
 		"`period` in which a client that waits shows that it is there, as the server does;\nafter three of them in silence the connection is made again")
 	cmd.AddCommand(
 		schedule(&o), unschedule(&o), execute(&o), reschedule(&o), orbBuild(&o), dropPlatform(&o), undropPlatform(&o),
-		observe(&o), observeLatest(&o), info(&o), cancel(&o), builds(&o), export(&o), inspect(), completion(),
+		observe(&o), observeLatest(&o), info(&o), cancel(&o), builds(&o), download(&o), cat(&o), hashOf(&o), compare(&o), export(&o), pin(&o), unpin(&o), prune(&o),
+		inspect(), outbox(&o), completion(),
 	)
 	return cmd
 }

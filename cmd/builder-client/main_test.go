@@ -56,7 +56,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server": startServer, "restart": restartServer, "worker": startWorker, "replace": replaceWorker, "manual": runManual, "legacy": startLegacy, "fickle": startFickle,
-			"status": exitStatus, "interrupt": interrupt, "result": makeResult, "capture": capture,
+			"status": exitStatus, "interrupt": interrupt, "result": makeResult, "capture": capture, "until": until,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TZ", "UTC")
@@ -211,6 +211,23 @@ func capture(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("no build in %s", out)
 	}
 	ts.Setenv(args[0], fmt.Sprint((*list)[0][args[1]]))
+}
+
+// until runs the client again and again, until its output has the text: until TEXT
+// COMMAND...
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: until TEXT COMMAND...")
+	}
+	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		ts.Check(ts.Exec("builder-client", args[1:]...))
+		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+		if time.Since(begin) > time.Minute {
+			ts.Fatalf("no %q in what it prints", args[0])
+		}
+	}
 }
 
 // interrupt runs the client, interrupts it when it has printed the text, and

@@ -66,8 +66,20 @@ func TestManualHasTheJSON(t *testing.T) {
 	}
 	printed := map[string]bool{}
 	collectFields(t, printed, "", cli.StatusJSON(everything()))
+	collectFields(t, printed, "", cli.OutboxJSON(fullOutbox()))
 	build := map[string]bool{}
-	collectFields(t, build, "", cli.BuildJSON(job.Build{Started: time.Unix(1, 0)}))
+	collectFields(t, build, "", cli.ListedJSON(job.Build{Started: time.Unix(1, 0)}, job.Output{Path: "bin/x", Main: job.ContentOf(nil)}))
+	collectFields(t, build, "", cli.FoundJSON(job.Build{Artifacts: []job.Artifact{{Path: "a"}}}))
+	compared := map[string]bool{}
+	collectFields(t, compared, "", cli.ComparisonJSON())
+	for field := range compared {
+		if !strings.HasPrefix(field, "a.") && !strings.HasPrefix(field, "b.") { // builds
+			build["comparison."+field] = true
+		}
+	}
+	collectFields(t, build, "", cli.RecordJSON(job.Build{
+		Started: time.Unix(1, 0), Artifacts: make([]job.Artifact, 1), Place: job.Place{Phases: make([]job.Phase, 1)},
+	}))
 	for field := range build {
 		if !printed["building[]."+field] {
 			printed[field] = true

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"builder/pkg/client"
+	"builder/pkg/job"
 	"builder/pkg/program"
 	"builder/pkg/wire"
 
@@ -12,6 +13,7 @@ import (
 
 func observe(o *options) *cobra.Command {
 	var from int64
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "observe JOB|UUID",
 		Short: "Show the console of a build and follow it to its end",
@@ -21,9 +23,11 @@ that of the build with this uuid, of which a unique beginning is enough.
 The console goes to standard output as the build printed it, everything else to
 standard error. A connection that breaks is made again, and the console goes on
 where it was. Ctrl-C stops watching only. The exit status is 0 when the build
-succeeded and 1 when not.`,
+succeeded and 1 when not. With --json the build's record is printed when it has
+ended, in place of the console.`,
 		Example: `  builder-client observe nightly
-  builder-client observe 3f1c9a --from 1000 > console`,
+  builder-client observe 3f1c9a --from 1000 > console
+  builder-client observe nightly --json | jq .place`,
 		Args:              arguments("JOB or UUID"),
 		ValidArgsFunction: completeJob(o),
 		RunE: o.run(func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -33,9 +37,14 @@ succeeded and 1 when not.`,
 			case from < 0:
 				return usagef("--from %d: the number must not be negative", from)
 			}
-			return watch(cmd, c, wire.Watch{What: args[0], From: from})
+			target := wire.Watch{What: args[0], From: from}
+			if asJSON {
+				return watchJSON(cmd, c, target)
+			}
+			return watch(cmd, c, target)
 		}),
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the build's record as JSON when it has ended")
 	cmd.Flags().Int64Var(&from, "from", 0, "skip the first `number` of lines")
 	return cmd
 }
@@ -57,6 +66,26 @@ func watch(cmd *cobra.Command, c *client.Client, target wire.Watch) error {
 	case err != nil:
 		return err
 	case s.ended == nil || !s.ended.Result.Success():
+		return program.ErrSilent
+	}
+	return nil
+}
+
+// watchJSON waits for the end of a build and prints its record. Its error is silent
+// when the build did not succeed.
+func watchJSON(cmd *cobra.Command, c *client.Client, target wire.Watch) error {
+	var ended job.Build
+	err := c.Watch(cmd.Context(), target, client.Viewer{End: func(b job.Build, _ bool) error {
+		ended = b
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	if err := writeJSON(cmd.OutOrStdout(), recordJSON(ended)); err != nil {
+		return err
+	}
+	if !ended.Result.Success() {
 		return program.ErrSilent
 	}
 	return nil

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+
 	"builder/pkg/client"
 	"builder/pkg/job"
 
@@ -10,6 +12,7 @@ import (
 func orbBuild(o *options) *cobra.Command {
 	var when planFlags
 	var limits limitFlags
+	var keep keepFlags
 	var update, follow bool
 	cmd := &cobra.Command{
 		Use:   "orb-build NAME PACKAGE",
@@ -27,7 +30,7 @@ which the server has an orb-build template.`,
 				return usagef("--follow does not go with --cron, which queues nothing at once: use execute --follow")
 			}
 			s := submission{job: job.OrbBuild(args[0], args[1]), plan: plan, update: update, follow: follow}
-			if err := limits.set(cmd, &s.job); err != nil {
+			if err := cmp.Or(limits.set(cmd, &s.job), keep.set(cmd, &s.job)); err != nil {
 				return err
 			}
 			return submit(cmd, c, s)
@@ -35,7 +38,8 @@ which the server has an orb-build template.`,
 	}
 	when.add(cmd)
 	limits.add(cmd)
-	cmd.Flags().BoolVar(&update, "update", false, "replace definition, limits and plan of a job that exists; its history is kept")
+	keep.add(cmd)
+	cmd.Flags().BoolVar(&update, "update", false, "replace definition, limits, bounds and plan of a job that exists; its history stays")
 	cmd.Flags().BoolVar(&follow, "follow", false, "watch the first run that is queued; the exit status tells how it ended")
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +18,7 @@ import (
 type scheduleFlags struct {
 	when           planFlags
 	limits         limitFlags
+	keep           keepFlags
 	template       string
 	vars           []string
 	update, follow bool
@@ -49,16 +51,17 @@ expression it is not.`,
 	}
 	f.when.add(cmd)
 	f.limits.add(cmd)
+	f.keep.add(cmd)
 	cmd.Flags().StringVar(&f.template, "template", "", "`name` of a template on the server, in place of SCRIPT")
 	cmd.Flags().StringArrayVar(&f.vars, "var", nil, "a `variable` of the template: NAME=VALUE; repeatable")
-	cmd.Flags().BoolVar(&f.update, "update", false, "replace definition, limits and plan of a job that exists; its history is kept")
+	cmd.Flags().BoolVar(&f.update, "update", false, "replace definition, limits, bounds and plan of a job that exists; its history stays")
 	cmd.Flags().BoolVar(&f.follow, "follow", false, "watch the run that is queued; the exit status tells how it ended")
 	return cmd
 }
 
 func (f *scheduleFlags) submission(cmd *cobra.Command, args []string) (submission, error) {
 	s := submission{job: job.Job{Name: args[0], Platform: args[1]}, update: f.update, follow: f.follow}
-	if err := f.limits.set(cmd, &s.job); err != nil {
+	if err := cmp.Or(f.limits.set(cmd, &s.job), f.keep.set(cmd, &s.job)); err != nil {
 		return s, err
 	}
 	withTemplate := cmd.Flags().Changed("template")

@@ -114,6 +114,9 @@ func (s *screen) end(b job.Build, again bool) error {
 	if n := len(b.Artifacts); n > 0 {
 		text += ", " + count(n, "artifact")
 	}
+	if b.Place.Kind != "" && b.Place.Kind != "none" { // of a plain process there is nothing to tell
+		text += "\nplace: " + placeText(b.Place)
+	}
 	for _, note := range b.Notes {
 		text += "\nnote: " + harmless(note)
 	}
@@ -121,6 +124,18 @@ func (s *screen) end(b job.Build, again bool) error {
 		text += "\nit is tried again"
 	}
 	return s.note(text)
+}
+
+// placeText tells what a place was, and what it cost.
+func placeText(p job.Place) string {
+	text := harmless(p.Kind)
+	if p.Origin != "" {
+		text += " of " + harmless(p.Origin)
+	}
+	for _, phase := range p.Phases {
+		text += ", " + harmless(phase.Name) + " " + span(phase.Took)
+	}
+	return text
 }
 
 // lose says that there is no connection, once until there is something to show.

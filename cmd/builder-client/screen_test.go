@@ -146,7 +146,9 @@ func TestScreenNotes(t *testing.T) {
 		}, true),
 		v.Begin(wire.BuildStatus{UUID: uuid.UUID{2}, Try: 2}),
 		v.Line(job.Line{Data: []byte("second try")}),
-		v.End(job.Build{Artifacts: make([]job.Artifact, 2)}, false),
+		v.End(job.Build{Artifacts: make([]job.Artifact, 2), Place: job.Place{
+			Kind: "container", Origin: "debian@sha256:0123", Phases: []job.Phase{{Name: "prepare", Took: 90 * time.Millisecond}, {Name: "run\r", Took: 2 * time.Second}},
+		}}, false),
 	}
 	for i, err := range steps {
 		if err != nil {
@@ -161,6 +163,7 @@ it is tried again
 build 02000000-0000-0000-0000-000000000000, try 2
 second try
 result: exited 0, 2 artifacts
+place: container of debian@sha256:0123, prepare 90 ms, run\r 2.0 s
 `
 	if diff := cmp.Diff(want, all.String()); diff != "" {
 		t.Error(diff)

@@ -39,7 +39,7 @@ func localWorkers(ctx context.Context, o options, address net.Addr, log zerolog.
 			defer runtime.UnlockOSThread()
 			for ctx.Err() == nil {
 				err := localWorker(ctx, path, "--persistent", "--remote", remote, "--dir", dir, "--name", "local-"+strconv.Itoa(i+1),
-					"--log-level", o.logLevel, o.localPlatform)
+					"--keepalive", o.keepAlive.String(), "--log-level", o.logLevel, o.localPlatform)
 				if ctx.Err() != nil {
 					break
 				}

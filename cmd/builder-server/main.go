@@ -12,16 +12,19 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/program"
+	"builder/pkg/remote"
 	"builder/pkg/server"
 	"builder/pkg/wire"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -35,10 +38,17 @@ func main() {
 
 // options are the flags as typed.
 type options struct {
-	ip, dir, configDir, upload, logLevel, localPlatform string
-	port, localWorkers                                  int
+	ip, dir, configDir, logLevel, localPlatform string
+	port, localWorkers                          int
+
+	storeAuthFile, storeCA string
+	stores                 []string
+
+	keep keepFlags
 
 	timeout, workerGrace, collectTimeout, keepAlive time.Duration
+
+	upload uploadOptions
 }
 
 func command() *cobra.Command {
@@ -51,10 +61,10 @@ workers, and keeps what their builds print and produce. Workers and clients
 connect over TCP; nothing is encrypted or authenticated: run it on a network
 that you trust.`,
 		Example: `  builder-server --local-workers 2
-  builder-server --ip 10.0.0.1 --upload https://user:password@builds.example.org/upload`,
+  builder-server --ip 10.0.0.1 --upload https://builds.example.org/upload --upload-auth-file /etc/builder/upload-auth`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.check(); err != nil {
+			if err := errors.Join(o.check(), o.keep.parse()); err != nil {
 				return program.Usage(err)
 			}
 			return serve(cmd.Context(), o)
@@ -62,38 +72,72 @@ that you trust.`,
 	}
 	p := cmd.PersistentFlags()
 	p.StringVar(&o.dir, "dir", program.DataDir(), "data `directory`; one that the reference wrote is taken over")
-	p.StringVar(&o.configDir, "config-dir", program.ConfigDir(), "`directory` of job templates")
+	p.StringVar(&o.configDir, "config-dir", program.ConfigDir(), "`directory` of job templates and upload-hooks")
 	p.StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
 	f := cmd.Flags()
 	f.StringVar(&o.ip, "ip", "127.0.0.1", "`address` to listen on; empty for all")
 	f.IntVar(&o.port, "port", wire.DefaultPort, "TCP `port` to listen on; 0 for a free one, which is logged")
-	f.StringVar(&o.upload, "upload", "", "upload ended builds to this `URL` of a web frontend")
+	o.upload.flags(f)
+	o.storeFlags(f)
 	f.IntVar(&o.localWorkers, "local-workers", 0, "start this `number` of workers on this machine")
 	f.StringVar(&o.localPlatform, "local-platform", "local", "`platform` of the local workers")
 	f.DurationVar(&o.timeout, "timeout", server.DefaultTimeout, "how `long` a build may run whose job sets no limit")
 	f.DurationVar(&o.workerGrace, "worker-grace", server.DefaultWorkerGrace, "how `long` a worker may be away before its builds are lost; anew after each start")
-	f.DurationVar(&o.collectTimeout, "collect-timeout", server.DefaultCollectTimeout, "how `long` the artifacts of a cancelled build may take")
+	f.DurationVar(&o.collectTimeout, "collect-timeout", server.DefaultCollectTimeout, "how `long` the artifacts of a cancelled build may take, and those of others may make no progress")
 	f.DurationVar(&o.keepAlive, "keepalive", server.DefaultHeartbeat, "`interval` of signs of life; a peer that is silent three times as long is given up")
-	cmd.AddCommand(exportState(&o))
+	o.keep.add(f)
+	cmd.AddCommand(exportState(&o), verify(&o))
 	return cmd
 }
+
+// minKeepAlive is often enough to find out in no time that a peer is gone.
+const minKeepAlive = 100 * time.Millisecond
 
 // check refuses what could only fail later, again and again.
 func (o options) check() error {
 	for name, d := range map[string]time.Duration{
 		"timeout": o.timeout, "worker-grace": o.workerGrace, "collect-timeout": o.collectTimeout, "keepalive": o.keepAlive,
+		"upload-stall": o.upload.stall, "hook-timeout": o.upload.hookTimeout,
 	} {
 		if d <= 0 {
 			return fmt.Errorf("--%s %v: it must be more than 0", name, d)
 		}
 	}
 	switch {
+	case o.dir == "":
+		return errors.New("--dir is empty: name a directory")
+	case o.port < 0 || o.port > 65535:
+		return fmt.Errorf("--port %d: use 1 to 65535, or 0 for a free one", o.port)
+	case o.keepAlive < minKeepAlive:
+		return fmt.Errorf("--keepalive %v: use %v or more", o.keepAlive, minKeepAlive)
 	case o.localWorkers < 0:
 		return fmt.Errorf("--local-workers %d: the number must not be negative", o.localWorkers)
 	case o.localWorkers > 0:
 		return job.CheckName("platform", o.localPlatform)
 	}
 	return nil
+}
+
+// storeFlags add those by which artifacts are found that lie elsewhere.
+func (o *options) storeFlags(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.stores, "store", nil, "let workers put artifacts into the HTTP store at this `URL`, and read them there; repeatable")
+	f.StringVar(&o.storeAuthFile, "store-auth-file", "", "`file` with USER:PASSWORD for the stores, or lines URL USER:PASSWORD (environment "+remote.Environment+")")
+	f.StringVar(&o.storeCA, "store-ca", "", "`file` with the certificates (PEM) that the stores' are checked with (default: the system's)")
+}
+
+// openStores makes the stores that are named.
+func (o options) openStores() (remote.Stores, error) {
+	if len(o.stores) == 0 {
+		if o.storeAuthFile != "" || o.storeCA != "" {
+			return nil, errors.New("--store-auth-file and --store-ca need --store")
+		}
+		return nil, nil
+	}
+	credentials, err := remote.ReadCredentials(o.storeAuthFile, os.Getenv(remote.Environment))
+	if err != nil {
+		return nil, err
+	}
+	return remote.NewStores(o.stores, remote.Options{Credentials: credentials, CAFile: o.storeCA})
 }
 
 func noArguments(_ *cobra.Command, args []string) error {
@@ -105,8 +149,9 @@ func noArguments(_ *cobra.Command, args []string) error {
 
 func (o options) config(log zerolog.Logger) server.Config {
 	return server.Config{
-		Dir: o.dir, ConfigDir: o.configDir, Upload: o.upload, Program: program.Name("builder-server"), Log: log,
+		Dir: o.dir, ConfigDir: o.configDir, HookTimeout: o.upload.hookTimeout, Program: program.Name("builder-server"), Log: log,
 		Timeout: o.timeout, WorkerGrace: o.workerGrace, CollectTimeout: o.collectTimeout, Heartbeat: o.keepAlive,
+		Retention: o.keep.retention, UploadedDays: o.keep.uploadedDays, Reserve: o.keep.reserve,
 	}
 }
 
@@ -119,13 +164,20 @@ func serve(ctx context.Context, o options) (err error) {
 	if err := checkConfigDir(o.configDir, log); err != nil {
 		return err
 	}
-	s, err := server.Open(o.config(log))
+	config := o.config(log)
+	if config.Uploads, err = o.upload.frontends(log); err != nil {
+		return err
+	}
+	if config.Stores, err = o.openStores(); err != nil {
+		return program.Usage(err)
+	}
+	s, err := server.Open(config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(o.ip, strconv.Itoa(o.port)))
+	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(bare(o.ip), strconv.Itoa(o.port)))
 	if err != nil {
 		return err
 	}
@@ -139,6 +191,14 @@ func serve(ctx context.Context, o options) (err error) {
 		log.Info().Msg("ended")
 	}
 	return err
+}
+
+// bare is an address without the brackets that IPv6 ones have beside a port.
+func bare(ip string) string {
+	if inner, ok := strings.CutPrefix(ip, "["); ok && strings.HasSuffix(inner, "]") {
+		return strings.TrimSuffix(inner, "]")
+	}
+	return ip
 }
 
 // checkConfigDir says when there are no templates. That is no error: most jobs

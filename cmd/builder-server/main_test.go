@@ -223,6 +223,17 @@ func TestExportState(t *testing.T) {
 	}
 }
 
+// TestBrackets: an IPv6 address is taken with and without them.
+func TestBrackets(t *testing.T) {
+	for _, ip := range []string{"::1", "[::1]"} {
+		s := start(t, "--dir", t.TempDir(), "--config-dir", t.TempDir(), "--ip", ip)
+		if !strings.HasPrefix(s.address, "[::1]:") {
+			t.Errorf("--ip %s listens on %s", ip, s.address)
+		}
+		s.stop(t)
+	}
+}
+
 // TestNoTemplates: a server without its directory of templates says so, and works.
 func TestNoTemplates(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
@@ -254,6 +265,11 @@ func TestRefused(t *testing.T) {
 		"flag":        {[]string{"--nosuch"}, 2, "unknown flag"},
 		"argument":    {[]string{"extra"}, 2, "extra"},
 		"log level":   {[]string{"--log-level", "loud"}, 2, "loud"},
+		"log level 7": {[]string{"--log-level", "7"}, 2, "use debug, info"},
+		"log none":    {[]string{"--log-level", ""}, 2, "use debug, info"},
+		"port":        {[]string{"--port", "65536"}, 2, "65535"},
+		"keepalive":   {[]string{"--keepalive", "1ms"}, 2, "100ms"},
+		"no dir":      {[]string{"--dir", ""}, 2, "--dir"},
 		"upload":      {[]string{"--upload", "ftp://x"}, 1, "http"},
 		"dir":         {[]string{"--dir", file}, 1, file},
 		"config dir":  {[]string{"--config-dir", file}, 1, file + " is not a directory"},

@@ -22,7 +22,6 @@ type containers struct {
 	user            string
 	capabilities    []string
 	readOnly        bool
-	warm            int
 }
 
 func (*containers) name() string  { return "container" }
@@ -37,14 +36,13 @@ func (c *containers) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&c.capabilities, "capability", nil, "container: `capability` of builds, such as CHOWN; repeatable (default: none)")
 	f.BoolVar(&c.readOnly, "read-only", false, "container: only the workspace, /tmp, /var/tmp, /run and /dev can be written")
 	f.StringVar(&c.network, "network", string(container.NetworkNone), "container: `network` of builds that may have one: none, host")
-	f.IntVar(&c.warm, "warm", 0, "container: `number` of containers made ahead")
 }
 
 // config is what the flags say, but for the worker.
 func (c *containers) config() (container.Config, error) {
 	conf := container.Config{
 		Socket: c.socket, Images: map[string]string{}, Pull: container.Pull(c.pull), Runtime: c.runtime, User: c.user,
-		Capabilities: c.capabilities, ReadOnly: c.readOnly, Network: container.Network(c.network), Warm: c.warm,
+		Capabilities: c.capabilities, ReadOnly: c.readOnly, Network: container.Network(c.network),
 	}
 	for _, text := range c.images {
 		platform, ref, both := strings.Cut(text, "=")
@@ -58,9 +56,6 @@ func (c *containers) config() (container.Config, error) {
 	}
 	if len(conf.Images) == 0 {
 		return conf, errors.New("--isolation container needs --image")
-	}
-	if c.warm < 0 || c.warm > maxSlots {
-		return conf, fmt.Errorf("--warm %d: use 0 to %d", c.warm, maxSlots)
 	}
 	return conf, conf.Valid()
 }
@@ -82,7 +77,7 @@ func (c *containers) open(ctx context.Context, s site) (closingSandbox, error) {
 	if err != nil {
 		return nil, program.Usage(err)
 	}
-	conf.Dir, conf.Worker = s.dir.Builds(), s.dir.ID.String()
+	conf.Dir, conf.Worker, conf.Warm = s.dir.Builds(), s.dir.ID.String(), s.warm
 	return container.Open(ctx, conf)
 }
 

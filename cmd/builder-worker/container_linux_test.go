@@ -22,7 +22,6 @@ func TestContainerRefused(t *testing.T) {
 		"network":    {[]string{"--image", "i", "--network", "all"}, 2, `network "all"`},
 		"user":       {[]string{"--image", "i", "--user", "bob"}, 2, `user "bob"`},
 		"capability": {[]string{"--image", "i", "--capability", "FLY"}, 2, `capability "FLY"`},
-		"warm":       {[]string{"--image", "i", "--warm", "-1"}, 2, "--warm -1"},
 		"daemon":     {[]string{"--image", "i", "--containerd", "/nowhere/socket"}, 1, "/nowhere/socket"},
 	} {
 		t.Run(name, func(t *testing.T) {

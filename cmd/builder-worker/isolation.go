@@ -35,6 +35,7 @@ type kind interface {
 type site struct {
 	dir   *worker.Directory // nil for check
 	slots int
+	warm  int // places to prepare ahead
 	log   zerolog.Logger
 }
 
@@ -98,7 +99,7 @@ func (*none) addFlags(*pflag.FlagSet) {}
 func (*none) check(context.Context, site) []finding { return nil }
 
 func (*none) open(_ context.Context, s site) (closingSandbox, error) {
-	return sandbox.NewPlain(s.dir.Builds(), s.slots)
+	return sandbox.NewPlain(s.dir.Builds(), max(s.slots, s.warm))
 }
 
 // checkCommand tells whether a kind works here.
@@ -118,7 +119,7 @@ at the same when it starts, and takes no builds if something is missing.`,
 			}
 			missing := 0
 			out := cmd.OutOrStdout()
-			for _, f := range chosen.check(cmd.Context(), site{slots: o.slots, log: zerolog.Nop()}) {
+			for _, f := range chosen.check(cmd.Context(), site{slots: o.slots, warm: o.warm, log: zerolog.Nop()}) {
 				if f.err == nil {
 					fmt.Fprintf(out, "ok       %s\n", f.what)
 					continue
@@ -158,15 +159,18 @@ func works(ctx context.Context, k kind, s site) error {
 
 // sweepCommand removes what a killed worker has left behind.
 func sweepCommand(o *options, kinds []kind) *cobra.Command {
-	return &cobra.Command{
-		Use:   "sweep --dir DIR",
+	var sweepAll bool
+	cmd := &cobra.Command{
+		Use:   "sweep --dir DIR [--all]",
 		Short: "Remove what a killed worker has left behind",
 		Long: `Sweep removes everything that the worker of a directory has made for builds and
 left behind when it was killed: processes, directories, and what its kind of
 isolation makes besides. What an undelivered build needs stays: start the worker to
-deliver it. A worker does the same when it starts.`,
-		Example: `  builder-worker sweep --dir /var/lib/builder-worker`,
-		Args:    noArguments,
+deliver it. A worker does the same when it starts. With --all the places go that
+--keep-failed has kept, too.`,
+		Example: `  builder-worker sweep --dir /var/lib/builder-worker
+  builder-worker sweep --dir /var/lib/builder-worker --all`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			chosen, err := find(kinds, o.isolation)
 			if err != nil {
@@ -192,9 +196,11 @@ deliver it. A worker does the same when it starts.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, box.Close()) }()
-			return worker.Sweep(dir, box)
+			return worker.Sweep(dir, box, sweepAll, log)
 		},
 	}
+	cmd.Flags().BoolVar(&sweepAll, "all", false, "also remove the places of failed builds that are kept")
+	return cmd
 }
 
 func noArguments(_ *cobra.Command, args []string) error {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"builder/pkg/program"
+	"builder/pkg/remote"
 	"builder/pkg/sandbox"
 	"builder/pkg/wire"
 	"builder/pkg/worker"
@@ -73,6 +74,9 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 	f.StringVar(&o.shutdownFile, "shutdown-file", "", "end as with SIGTERM when this `file`'s time changes")
 	f.BoolVar(&o.persistent, "persistent", false, "do one build after the other instead of one")
 	f.IntVar(&o.slots, "slots", 1, "`number` of builds at once, with --persistent")
+	f.IntVar(&o.warm, "warm", 0, "`number` of places that are prepared ahead of builds, beside what costs nothing")
+	f.IntVar(&o.keepFailed, "keep-failed", 0, "keep the places of the last `N` failed builds, and log how to enter them; N is 1\nif not given (--keep-failed=N); sweep --all removes them")
+	f.Lookup("keep-failed").NoOptDefVal = "1"
 	f.DurationVar(&o.maxDelay, "max-delay", time.Minute, "longest `pause` before a lost connection is made again; the first is 1s")
 	f.IntVar(&o.maxRetries, "max-retries", 0, "`number` of attempts to connect that may fail in a row, 0 for any number;\nthen exit with status 75")
 	f.DurationVar(&o.keepAlive, "keepalive", 15*time.Second, "`period` in which the worker shows that it is there, as the server does;\nafter three of them in silence the connection is made again")
@@ -80,6 +84,9 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 	o.resources.Add(f)
 	f.StringArrayVar(&o.env, "env", nil, "pass on this environment `variable` to builds: NAME, or NAME=VALUE; repeatable")
 	f.IntVar(&o.protocol, "protocol", 0, fmt.Sprintf("force a protocol `version`: %d or %d (default: find out)", wire.OwnVersion, wire.WorkerVersion))
+	f.StringVar(&o.store, "store", "", "put artifacts into the HTTP store at this `URL`, if the server takes it;\nwhat it does not take goes to the server")
+	f.StringVar(&o.storeAuthFile, "store-auth-file", "", "`file` with USER:PASSWORD for the store (environment "+remote.Environment+")")
+	f.StringVar(&o.storeCA, "store-ca", "", "`file` with the certificates (PEM) that the store's is checked with (default: the system's)")
 	f.StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
 	cmd.AddCommand(checkCommand(&o, all), sweepCommand(&o, all))
 	cmd.AddCommand(kindCommands(all)...)
@@ -102,7 +109,7 @@ func run(ctx context.Context, platform string, o options, all []kind) (err error
 	if err != nil {
 		return program.Usage(err)
 	}
-	remote, err := wire.Address(o.remote)
+	address, err := wire.Address(o.remote)
 	if err != nil {
 		return program.Usage(err)
 	}
@@ -111,6 +118,10 @@ func run(ctx context.Context, platform string, o options, all []kind) (err error
 		return program.Usage(err)
 	}
 	env, err := passedOn(o.env)
+	if err != nil {
+		return program.Usage(err)
+	}
+	store, err := o.openStore()
 	if err != nil {
 		return program.Usage(err)
 	}
@@ -131,7 +142,7 @@ func run(ctx context.Context, platform string, o options, all []kind) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	here := site{dir: dir, slots: o.slots, log: log}
+	here := site{dir: dir, slots: o.slots, warm: o.warm, log: log}
 	if err := works(ctx, chosen, here); err != nil {
 		return err
 	}
@@ -146,9 +157,9 @@ func run(ctx context.Context, platform string, o options, all []kind) (err error
 	ctx, drain, release := stops(ctx, o.shutdownFile)
 	defer release()
 	err = worker.Run(ctx, drain, worker.Config{
-		Platform: platform, Remote: remote, Name: o.name, Dir: dir, Persistent: o.persistent, Slots: o.slots,
+		Platform: platform, Remote: address, Name: o.name, Dir: dir, Persistent: o.persistent, Slots: o.slots,
 		Protocol: o.protocol, MaxDelay: o.maxDelay, MaxRetries: o.maxRetries, KeepAlive: o.keepAlive,
-		Env: env, Sandbox: box, Resources: resources, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
+		Env: env, Sandbox: box, Resources: resources, KeepFailed: o.keepFailed, Store: store, Program: program.Name("builder-worker"), Log: log.With().Str("worker", o.name).Logger(),
 	})
 	if errors.Is(err, worker.ErrAway) {
 		return program.Status(err, tempFail)

@@ -92,6 +92,9 @@ func TestRefused(t *testing.T) {
 		"retries":       {[]string{"a", "--max-retries", "-1"}, 2, "--max-retries -1"},
 		"delay":         {[]string{"a", "--max-delay", "1ms"}, 2, "--max-delay 1ms"},
 		"keepalive":     {[]string{"a", "--keepalive", "1ms"}, 2, "--keepalive 1ms"},
+		"warm":          {[]string{"a", "--warm", "-1"}, 2, "--warm -1"},
+		"keep failed":   {[]string{"a", "--keep-failed"}, 2, "--keep-failed needs --dir"},
+		"keep less":     {[]string{"a", "--keep-failed=-1"}, 2, "--keep-failed=-1"},
 		"directory":     {[]string{"a", "--dir", file}, 1, file},
 	} {
 		t.Run(name, func(t *testing.T) {

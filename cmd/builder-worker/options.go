@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"builder/pkg/program"
+	"builder/pkg/remote"
 	"builder/pkg/wire"
 
 	"github.com/spf13/cobra"
@@ -20,9 +21,12 @@ type options struct {
 	shutdownFile                           string
 	persistent                             bool
 	slots, maxRetries, protocol            int
+	warm, keepFailed                       int
 	maxDelay, keepAlive                    time.Duration
 	env                                    []string
-	resources                              program.ResourceFlags
+
+	store, storeAuthFile, storeCA string
+	resources                     program.ResourceFlags
 }
 
 // readConfig sets what the command line leaves open.
@@ -42,14 +46,34 @@ func (o options) check() error {
 		return fmt.Errorf("--slots %d: use 1 to %d", o.slots, maxSlots)
 	case o.slots > 1 && !o.persistent:
 		return errors.New("--slots needs --persistent: without it the worker does one build")
+	case o.warm < 0 || o.warm > maxSlots:
+		return fmt.Errorf("--warm %d: use 0 to %d", o.warm, maxSlots)
+	case o.keepFailed < 0 || o.keepFailed > maxSlots:
+		return fmt.Errorf("--keep-failed=%d: use 0 to %d", o.keepFailed, maxSlots)
+	case o.keepFailed > 0 && o.dir == "":
+		return errors.New("--keep-failed needs --dir: without it all is gone when the worker ends")
 	case o.maxRetries < 0:
 		return fmt.Errorf("--max-retries %d is negative", o.maxRetries)
 	case o.maxDelay < time.Second:
 		return fmt.Errorf("--max-delay %v: use 1s or more", o.maxDelay)
 	case o.keepAlive < time.Second/10:
 		return fmt.Errorf("--keepalive %v: use 100ms or more", o.keepAlive)
+	case o.store == "" && (o.storeAuthFile != "" || o.storeCA != ""):
+		return errors.New("--store-auth-file and --store-ca need --store")
 	}
 	return nil
+}
+
+// openStore makes the store that is named, nil if none is.
+func (o options) openStore() (*remote.Store, error) {
+	if o.store == "" {
+		return nil, nil
+	}
+	credentials, err := remote.ReadCredentials(o.storeAuthFile, os.Getenv(remote.Environment))
+	if err != nil {
+		return nil, err
+	}
+	return remote.New(o.store, remote.Options{Credentials: credentials, CAFile: o.storeCA})
 }
 
 // maxSlots is the largest number of builds at once.

@@ -46,11 +46,12 @@ type Options struct {
 // New makes a client of the server at address, "host:port" ([wire.Address] makes
 // one of what a person typed). It connects when first asked.
 func New(address string, o Options) *Client {
-	introduce := wire.Introduce{Program: o.Program, Capabilities: []string{wire.CapAlive}}
+	beat := cmp.Or(o.KeepAlive, 15*time.Second)
+	introduce := wire.Introduce{Program: o.Program, Capabilities: []string{wire.CapAlive}, Beat: beat}
 	return &Client{
 		address: address,
 		dialer:  wire.Dialer{Role: wire.Client, Force: o.Protocol, Introduce: introduce},
-		beat:    cmp.Or(o.KeepAlive, 15*time.Second),
+		beat:    beat,
 		pause:   cmp.Or(o.Pause, time.Second),
 	}
 }
@@ -106,7 +107,7 @@ func (c *Client) connect(ctx context.Context) error {
 		c.dialer.KnownOwn = true
 	}
 	if remote.Can(wire.CapAlive) {
-		conn.KeepAlive(c.beat, 3*c.beat)
+		conn.KeepAlive(wire.Beat(c.beat, remote.Beat), wire.Patience*c.beat)
 	}
 	return nil
 }
@@ -196,6 +197,11 @@ func (c *Client) Schedule(ctx context.Context, j job.Job, script []byte, plan jo
 		return wire.Accepted{}, err
 	}
 	bounded := j.Limits != job.Limits{} || j.Retries != job.Retries{}
+	if j.Retention != (job.Retention{}) {
+		if err := c.need(ctx, wire.CapRetention, "keep only some builds of a job"); err != nil {
+			return wire.Accepted{}, err
+		}
+	}
 	frugal := j.Resources != job.Resources{}
 	if own {
 		if frugal {
@@ -293,15 +299,25 @@ func (c *Client) Status(ctx context.Context) (wire.StatusReply, error) {
 
 // Builds lists builds that have ended, the newest first; of one job, or of all.
 func (c *Client) Builds(ctx context.Context, name string, limit int) ([]job.Build, error) {
+	list, err := c.List(ctx, name, limit)
+	return list.Builds, err
+}
+
+// List is Builds with what they came to, in the same order, and what is said about
+// them beside their records; a server that can not tell leaves that out.
+func (c *Client) List(ctx context.Context, name string, limit int) (wire.ListReply, error) {
 	if err := c.need(ctx, wire.CapBuilds, "list builds that have ended"); err != nil {
-		return nil, err
+		return wire.ListReply{}, err
 	}
-	var builds []job.Build
+	var list wire.ListReply
 	err := c.ask(ctx, wire.List{Job: name, Limit: int64(limit)}, func(m wire.Message) error {
-		builds = m.(wire.ListReply).Builds
+		list = m.(wire.ListReply)
 		return nil
 	}, wire.KindListReply)
-	return builds, err
+	if len(list.Outputs) != len(list.Builds) {
+		list.Outputs = nil
+	}
+	return list, err
 }
 
 // Export copies a build's result file to out. After an error in the middle out

@@ -91,7 +91,7 @@ func (w *watching) run(ctx context.Context) error {
 		case w.heard, time.Since(begun) > longestPause:
 			pause = w.pause
 		}
-		if err := w.rest(ctx, err, pause); err != nil {
+		if err := rest(ctx, err, pause, w.viewer.Lost); err != nil {
 			return err
 		}
 	}
@@ -109,16 +109,16 @@ type later struct{ wire.Later }
 // Error implements error.
 func (e *later) Error() string { return "the server says: " + e.Reason }
 
-// rest waits before the next attempt. Many clients lose their connections in one
-// moment: they do not come back in one.
-func (w *watching) rest(ctx context.Context, lost error, pause time.Duration) error {
+// rest waits before the next attempt, having told so, unless tell is nil. Many
+// clients lose their connections in one moment: they do not come back in one.
+func rest(ctx context.Context, lost error, pause time.Duration, tell func(error, time.Duration) error) error {
 	wait := pause/2 + rand.N(pause/2+1) //nolint:gosec // jitter
 	var announced *later
 	if errors.As(lost, &announced) {
 		wait += min(max(0, announced.After), longestPause)
 	}
-	if w.viewer.Lost != nil {
-		if err := w.viewer.Lost(lost, wait); err != nil {
+	if tell != nil {
+		if err := tell(lost, wait); err != nil {
 			return err
 		}
 	}

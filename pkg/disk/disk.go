@@ -44,6 +44,9 @@ type FS interface {
 	// OpenBarrier opens a barrier on the file system of the directory dir. Where
 	// there is none the error is an [ErrNoBarrier]. The caller closes it.
 	OpenBarrier(dir string) (Barrier, error)
+	// Room tells how much can still be written on the file system of the directory
+	// dir. That changes with whatever else writes there.
+	Room(dir string) (Room, error)
 }
 
 // File is an open file. After a failed Sync the state of what was written since

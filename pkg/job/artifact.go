@@ -31,6 +31,10 @@ type Artifact struct {
 	Path string      // relative, slashes, clean; see CheckPath
 	Mode fs.FileMode // permission bits only; 0 where the protocol does not carry them
 	Content
+	// Location is where the content lies: empty for the server's own store, else
+	// the URL of another one, without credentials, below which it is found by its
+	// hash.
+	Location string
 }
 
 // maxPath is the longest artifact path, in octets: PATH_MAX less its NUL.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"builder/pkg/der"
@@ -45,8 +46,8 @@ func DecodeContent(r *der.Reader) Content {
 
 // EncodeJob writes Job ::= SEQUENCE { name, platform UTF8String, script Content,
 // template UTF8String, vars SEQUENCE OF SEQUENCE { name, value UTF8String },
-// limits Limits, retries Retries, resources Resources }. Records of the first
-// version end before limits, those of the second before resources.
+// limits Limits, retries Retries, retention Retention, resources Resources }. Records of
+// the first version end before limits, those of the second before retention.
 func EncodeJob(w *der.Writer, j Job) {
 	w.Sequence(func() {
 		w.Text(j.Name)
@@ -63,6 +64,7 @@ func EncodeJob(w *der.Writer, j Job) {
 		})
 		EncodeLimits(w, j.Limits)
 		encodeRetries(w, j.Retries)
+		EncodeRetention(w, j.Retention)
 		EncodeResources(w, j.Resources)
 	})
 }
@@ -91,6 +93,9 @@ func DecodeJob(r *der.Reader) Job {
 	if in.More() {
 		j.Limits = DecodeLimits(&in)
 		j.Retries = decodeRetries(&in)
+	}
+	if in.More() {
+		j.Retention = DecodeRetention(&in)
 	}
 	if in.More() {
 		j.Resources = DecodeResources(&in)
@@ -280,7 +285,8 @@ func DecodeRun(r *der.Reader) Run {
 // EncodeBuild writes Build ::= SEQUENCE { uuid UTF8String, run, try INTEGER, job,
 // platform UTF8String, script Content, worker UTF8String, started, finished
 // Instant, result Result, artifacts SEQUENCE OF SEQUENCE { path UTF8String,
-// mode INTEGER, content Content }, notes SEQUENCE OF UTF8String, place Place }.
+// mode INTEGER, content Content, location UTF8String }, notes SEQUENCE OF
+// UTF8String, place Place }.
 // Records of the first version end before place.
 func EncodeBuild(w *der.Writer, b Build) {
 	w.Sequence(func() {
@@ -329,6 +335,9 @@ func DecodeBuild(r *der.Reader) Build {
 	return b
 }
 
+// maxArtifactSize is what an artifact takes beside its path.
+const maxArtifactSize = 64
+
 // EncodePlace writes Place ::= SEQUENCE { kind, origin UTF8String, phases SEQUENCE OF
 // SEQUENCE { name UTF8String, took INTEGER } }; took is in nanoseconds.
 func EncodePlace(w *der.Writer, p Place) {
@@ -365,25 +374,44 @@ func DecodePlace(r *der.Reader) Place {
 }
 
 // EncodeArtifacts writes SEQUENCE OF SEQUENCE { path UTF8String, mode INTEGER,
-// content Content }.
+// content Content, location UTF8String }. Those of the first version end before
+// location.
 func EncodeArtifacts(w *der.Writer, artifacts []Artifact) {
+	size := 0
+	for _, a := range artifacts {
+		size += len(a.Path) + maxArtifactSize
+	}
+	w.Data = slices.Grow(w.Data, size) // a long list is not copied again and again
 	w.Sequence(func() {
 		for _, a := range artifacts {
 			w.Sequence(func() {
 				w.Text(a.Path)
 				w.Int(int64(a.Mode & fs.ModePerm))
 				EncodeContent(w, a.Content)
+				w.Text(a.Location)
 			})
 		}
 	})
 }
 
+// maxCounted is for how many artifacts memory is taken before they are read: an
+// element of two octets, which is none, counts too.
+const maxCounted = 10_000
+
 // DecodeArtifacts is the inverse of EncodeArtifacts.
 func DecodeArtifacts(r *der.Reader) []Artifact {
+	in := r.Enter(der.Sequence)
 	var artifacts []Artifact
-	for in := r.Enter(der.Sequence); in.More(); {
-		a := in.Enter(der.Sequence)
-		artifacts = append(artifacts, Artifact{Path: a.Text(), Mode: decodeMode(&a), Content: DecodeContent(&a)})
+	if n := in.Count(); n > 0 {
+		artifacts = make([]Artifact, 0, min(n, maxCounted))
+	}
+	for in.More() {
+		fields := in.Enter(der.Sequence)
+		a := Artifact{Path: fields.Text(), Mode: decodeMode(&fields), Content: DecodeContent(&fields)}
+		if fields.More() {
+			a.Location = fields.Text()
+		}
+		artifacts = append(artifacts, a)
 	}
 	return artifacts
 }

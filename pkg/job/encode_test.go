@@ -56,10 +56,16 @@ func (r random) job() job.Job {
 	}
 	j.Limits = r.limits()
 	j.Retries = job.Retries{Tries: r.IntN(1001), OnFailure: r.IntN(2) == 0, OnTimeout: r.IntN(2) == 0}
+	j.Retention = r.retention()
 	j.Resources = job.Resources{
 		CPUs: r.Int64N(1<<40) + 10, Memory: r.Int64N(1<<40) + 4<<20, PIDs: r.Int64N(1 << 40), Disk: r.Int64N(1<<40) + 1<<20, NoNetwork: r.IntN(2) == 0,
 	}
 	return j
+}
+
+func (r random) retention() job.Retention {
+	bound := func(most int64) int64 { return r.Int64N(most) - 1 }
+	return job.Retention{Builds: bound(der.MaxInt), Days: bound(1000), Bytes: bound(der.MaxInt)}
 }
 
 func (r random) limits() job.Limits {
@@ -89,7 +95,7 @@ func (r random) build() job.Build {
 		Script: r.content(), Worker: r.text(), Started: r.time(), Finished: r.time(), Result: r.result(),
 	}
 	for range r.IntN(4) {
-		b.Artifacts = append(b.Artifacts, job.Artifact{Path: r.text(), Mode: fs.FileMode(r.IntN(0o1000)), Content: r.content()})
+		b.Artifacts = append(b.Artifacts, job.Artifact{Path: r.text(), Mode: fs.FileMode(r.IntN(0o1000)), Content: r.content(), Location: r.text()})
 		b.Notes = append(b.Notes, r.text())
 	}
 	b.Place = job.Place{Kind: r.text(), Origin: r.text()}
@@ -161,6 +167,7 @@ func TestRoundTrip(t *testing.T) {
 		roundTrip(t, r.content(), job.EncodeContent, job.DecodeContent)
 		roundTrip(t, r.job(), job.EncodeJob, job.DecodeJob)
 		roundTrip(t, r.limits(), job.EncodeLimits, job.DecodeLimits)
+		roundTrip(t, r.retention(), job.EncodeRetention, job.DecodeRetention)
 		roundTrip(t, r.plan(), job.EncodePlan, job.DecodePlan)
 		roundTrip(t, r.result(), job.EncodeResult, job.DecodeResult)
 		roundTrip(t, r.time(), job.EncodeTime, job.DecodeTime)

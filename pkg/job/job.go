@@ -35,6 +35,8 @@ type Job struct {
 	Limits Limits
 	// Retries say how often a run is tried again.
 	Retries Retries
+	// Retention says which of its builds are kept; what is not set is the server's.
+	Retention Retention
 	// Resources bound what each of its builds uses of its machine.
 	Resources Resources
 }
@@ -75,7 +77,8 @@ func (j *Job) SortVars() {
 func (j Job) Equal(other Job) bool {
 	return j.Name == other.Name && j.Platform == other.Platform && j.Script == other.Script &&
 		j.Template == other.Template && slices.Equal(j.Vars, other.Vars) &&
-		j.Limits == other.Limits && j.Retries == other.Retries && j.Resources == other.Resources
+		j.Limits == other.Limits && j.Retries == other.Retries && j.Retention == other.Retention &&
+		j.Resources == other.Resources
 }
 
 // maxName is the longest name of a job, platform or template, in octets.

@@ -54,3 +54,18 @@ func FormatSize(n int64) string {
 	}
 	return strconv.FormatInt(n, 10) + "B"
 }
+
+// AboutSize is a number of octets for people who need no more than three digits of it.
+func AboutSize(n int64) string {
+	value, unit := float64(n), 0
+	for names := "KMGTPE"; value >= 1000 && unit < len(names); unit++ {
+		value /= 1024
+	}
+	switch {
+	case unit == 0:
+		return strconv.FormatInt(n, 10) + " B"
+	case value < 10:
+		return fmt.Sprintf("%.1f %ciB", value, "KMGTPE"[unit-1])
+	}
+	return fmt.Sprintf("%.0f %ciB", value, "KMGTPE"[unit-1])
+}

@@ -48,3 +48,14 @@ func TestParseSize(t *testing.T) {
 		})
 	}
 }
+
+func TestAboutSize(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 999: "999 B", 1000: "1.0 KiB", 1536: "1.5 KiB", 10 << 10: "10 KiB", 999 << 10: "999 KiB",
+		1000 << 10: "1.0 MiB", 5 << 30: "5.0 GiB", 1<<63 - 1: "8.0 EiB",
+	} {
+		if got := job.AboutSize(n); got != want {
+			t.Errorf("%d is about %s, want %s", n, got, want)
+		}
+	}
+}

@@ -8,7 +8,7 @@
 //	running      the worker is there                           its Done, or it is overdue
 //	away         the worker is not there                       WorkerGrace
 //	stopping     somebody wants its end, the worker is told    Done, or the grace and StopSlack
-//	delivering   the worker said Done, contents are lacking    they have come
+//	delivering   the worker said Done, contents are lacking    they have come, or nothing of them for CollectTimeout
 //	decided      the result is fixed, contents are lacking     they have come, CollectTimeout, or the worker goes
 //	ended        nothing can change it any more
 package life
@@ -25,7 +25,7 @@ import (
 type Policy struct {
 	Limits         job.Limits    // of the build: Timeout and Grace count here
 	WorkerGrace    time.Duration // for a worker that is away
-	CollectTimeout time.Duration // for artifacts of a build whose result is fixed
+	CollectTimeout time.Duration // for artifacts of a build whose result is fixed, and between octets of others
 }
 
 const (
@@ -56,6 +56,8 @@ type Build struct {
 	// artifacts are still to come.
 	Offered, Lacking bool
 	Result           job.Result
+	// Arrived is when the last octet of them came, or the offer did.
+	Arrived time.Time
 	// Decided is when Result was fixed, if it was.
 	Decided time.Time
 }
@@ -102,7 +104,11 @@ func (b Build) Next(p Policy, now time.Time) Step {
 		}
 		return Step{Wait: left}
 	case b.Offered:
-		return Step{Wait: Idle}
+		left := b.Arrived.Add(p.CollectTimeout).Sub(now)
+		if left <= 0 {
+			return Step{End: &b.Result}
+		}
+		return Step{Wait: left}
 	}
 	left := b.Started.Add(p.Limits.Timeout + p.Limits.Grace + OverdueSlack).Sub(now)
 	return Step{Wait: max(left, time.Second), Overdue: left <= 0}

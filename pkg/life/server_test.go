@@ -171,7 +171,9 @@ func (s *state) timerEvents(progress, fault offered) {
 		passes("the worker has been away too long", func(h *server) *bool { return &h.longAway })
 	case h.wish != none && h.stopped && !h.longStopped:
 		passes("the worker has not stopped in time", func(h *server) *bool { return &h.longStopped })
-	case h.wish == none && !h.longRunning:
+	case h.wish == none && h.offered && h.lacking() && h.attached != gone && !h.longIdle:
+		fault("nothing of the contents has come for too long", func(t *state) { t.server.longIdle, t.server.news = true, true })
+	case h.wish == none && !h.offered && !h.longRunning:
 		fault("the build has taken too long", func(t *state) { t.server.longRunning, t.server.news = true, true })
 	}
 }
@@ -263,7 +265,7 @@ func (s *state) handOut() {
 // offer tells the store what the worker offers.
 func (s *state) offer() {
 	h := &s.server
-	h.offered, h.artifacts, h.at = true, h.taken.artifacts, telling
+	h.offered, h.artifacts, h.at, h.longIdle = true, h.taken.artifacts, telling, false
 	if !h.decided {
 		h.result = h.taken.end
 	}
@@ -306,7 +308,7 @@ func (s *state) checkStep(step life.Step) {
 		s.violated("the end of a build is wished for, and not decided though the worker is away")
 	case step.Decide != nil && !h.offered && !h.longStopped:
 		s.violated("the worker is not given its time to stop")
-	case ends && h.offered && h.lacking() && !h.decided && endOf(*step.End) == h.result && h.result != h.wish:
+	case ends && h.offered && h.lacking() && !h.decided && !h.longIdle && endOf(*step.End) == h.result && h.result != h.wish:
 		s.violated("an end is taken without its artifacts")
 	case ends && endOf(*step.End) == lost && !h.unheard && !h.longAway:
 		s.violated("the worker is not given its time to come back")

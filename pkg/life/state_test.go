@@ -190,7 +190,7 @@ type server struct {
 	decided               bool
 	stopped               bool // was told, ever
 	// Timers that have passed.
-	longAway, longStopped, longDecided, longRunning bool
+	longAway, longStopped, longDecided, longRunning, longIdle bool
 
 	step      end // that is being carried out
 	uncounted bool
@@ -253,6 +253,7 @@ func (s *state) build() life.Build {
 		Connected: h.attached != gone, Away: since(h.attached == gone, h.longAway, policy.WorkerGrace),
 		Unheard: h.unheard, Wish: h.wish.result(), Told: since(h.stopped, h.longStopped, policy.Limits.Grace+life.StopSlack),
 		Offered: h.offered, Lacking: h.lacking(), Result: ends[h.result],
+		Arrived: since(h.offered, h.longIdle, policy.CollectTimeout),
 		Decided: since(h.decided, h.longDecided, policy.CollectTimeout),
 	}
 }

@@ -120,6 +120,7 @@ func buildOf(words []string) life.Build {
 	}
 	if words[2] != "no" {
 		b.Offered, b.Lacking, b.Result = true, words[2] == "contents lacking", said
+		b.Arrived = now
 	}
 	if words[3] == "yes" {
 		b.Decided, b.Result = now, ends[overdue]
@@ -179,7 +180,7 @@ func TestOutcome(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			for _, lacking := range []bool{false, true} {
-				b := life.Build{Started: now, Connected: true, Offered: true, Lacking: lacking, Result: ends[test.said]}
+				b := life.Build{Started: now, Connected: true, Offered: true, Lacking: lacking, Result: ends[test.said], Arrived: now}
 				want := life.Step{End: &ends[test.want]}
 				if test.wish {
 					b.Wish = &ends[cancelled]
@@ -188,13 +189,25 @@ func TestOutcome(t *testing.T) {
 				case lacking && test.wish:
 					want = life.Step{Decide: &ends[test.want]}
 				case lacking:
-					want = life.Step{Wait: life.Idle}
+					want = life.Step{Wait: policy.CollectTimeout}
 				}
 				if diff := cmp.Diff(want, b.Next(policy, now)); diff != "" {
 					t.Errorf("lacking %v (-want +got):\n%s", lacking, diff)
 				}
 			}
 		})
+	}
+}
+
+// TestArrived: each octet gives the worker the whole time again.
+func TestArrived(t *testing.T) {
+	half := policy.CollectTimeout / 2
+	b := life.Build{Started: now, Connected: true, Offered: true, Lacking: true, Result: said, Arrived: now}
+	for range 3 {
+		if diff := cmp.Diff(life.Step{Wait: half}, b.Next(policy, b.Arrived.Add(half))); diff != "" {
+			t.Errorf("after half of the time (-want +got):\n%s", diff)
+		}
+		b.Arrived = b.Arrived.Add(half)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -50,7 +51,8 @@ func Name(command string) string { return command + " " + version() }
 // the program from then on.
 func Logger(out *os.File, level string) (zerolog.Logger, error) {
 	parsed, err := zerolog.ParseLevel(level)
-	if err != nil || parsed == zerolog.NoLevel {
+	// That knows others, with which a daemon says nothing of its errors.
+	if err != nil || !slices.Contains([]string{"debug", "info", "warn", "error"}, level) {
 		return zerolog.Logger{}, Usage(fmt.Errorf("log level %q is unknown: use debug, info, warn or error", level))
 	}
 	// By default Go ends a process whose standard error is such a pipe. The signal

@@ -24,8 +24,8 @@ type Artifact struct {
 	// Mode holds the permission bits only.
 	Mode fs.FileMode
 
-	root *os.Root
-	info fs.FileInfo
+	out      *Output
+	dev, ino uint64
 }
 
 // Note names something in the output directory that is not an artifact.
@@ -35,44 +35,83 @@ type Note struct {
 }
 
 // Open opens the artifact for reading. It fails when the path now names another
-// file than the one that was listed. It may be called from several goroutines,
-// until Destroy.
+// file than the one that was listed, and when the worker may not read it. It may be
+// called from several goroutines, until Destroy; those that lie together are opened
+// fastest one after the other.
 func (a Artifact) Open() (*os.File, error) {
-	f, info, err := openRegular(a.root, a.Path)
+	fd, err := a.open()
 	if err != nil {
-		return nil, fmt.Errorf("opening artifact: %w", err)
+		return nil, err
 	}
-	if !os.SameFile(info, a.info) {
-		shut(f)
-		return nil, fmt.Errorf("opening artifact %q: it was replaced by another file", a.Path)
-	}
-	return f, nil
+	return os.NewFile(uintptr(fd), a.Path), nil
 }
 
-var errNotRegular = errors.New("not a regular file")
+// Read gives take the octets of the artifact, in pieces that fit into buffer, until
+// it returns an error. The file is opened as Open does, but at half the cost, which
+// counts where there are thousands.
+func (a Artifact) Read(buffer []byte, take func(octets []byte) error) error {
+	fd, err := a.open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // it was only read
+	for {
+		var n int
+		err := uninterrupted(func() (err error) {
+			n, err = unix.Read(fd, buffer)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("reading artifact: %w", err)
+		}
+		if n == 0 {
+			return nil
+		}
+		if err := take(buffer[:n]); err != nil {
+			return err
+		}
+	}
+}
 
-// openRegular opens a file that may have been replaced by anything meanwhile: it
-// does not wait for a writer of a FIFO.
-func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
-	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, err
+func (a Artifact) open() (fd int, err error) {
+	if fd, err = a.out.open(a.Path); err != nil {
+		return -1, fmt.Errorf("opening artifact: %w", err)
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: name, Err: errNotRegular}
+	var s unix.Stat_t
+	err = uninterrupted(func() error { return unix.Fstat(fd, &s) })
+	if err == nil && (!isRegular(&s) || a.dev != device(&s) || a.ino != s.Ino) {
+		err = errReplaced
 	}
 	if err != nil {
-		shut(f)
-		return nil, nil, err
+		unix.Close(fd) //nolint:errcheck // it was not even read
+		return -1, fmt.Errorf("opening artifact: %w", err)
 	}
-	return f, info, nil
+	return fd, nil
+}
+
+var (
+	errNotRegular = errors.New("not a regular file")
+	errReplaced   = errors.New("it was replaced")
+)
+
+func isRegular(s *unix.Stat_t) bool { return s.Mode&unix.S_IFMT == unix.S_IFREG }
+
+func device(s *unix.Stat_t) uint64 { return uint64(s.Dev) } //nolint:unconvert // types differ between systems
+
+// uninterrupted repeats a system call that a signal has interrupted, as package os
+// does.
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // collector walks the output directory, with a list in place of recursion since
 // a build may nest directories as deep as it likes.
 type collector struct {
-	root      *os.Root
+	out       *Output
 	check     func(name string) error
 	pending   []string // directories
 	artifacts []Artifact
@@ -85,35 +124,38 @@ func (c *collector) note(name, text string) {
 
 // directory collects what is in one directory.
 func (c *collector) directory(dir string) error {
-	// Names are looked up in an opened directory: cheap however deep it is.
-	here, err := c.root.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer shut(here)
-	f, err := here.Open(".")
+	f, err := openDirectory(c.out.root, dir)
 	if err != nil {
 		return err
 	}
 	defer shut(f)
-	entries, err := f.ReadDir(-1)
-	for _, entry := range entries {
-		c.entry(here, path.Join(dir, entry.Name()), entry)
+	names, err := f.Readdirnames(-1)
+	for _, name := range names {
+		c.entry(f, path.Join(dir, name), name)
 	}
 	return err
 }
 
-func (c *collector) entry(here *os.Root, name string, entry fs.DirEntry) {
+// entry collects one entry of here. Names are looked up in an opened directory:
+// cheap however deep it is.
+func (c *collector) entry(here *os.File, name, base string) {
 	if len(name) > maxArtifactPath {
 		c.note(name, fmt.Sprintf("path of %d octets: %d are allowed", len(name), maxArtifactPath))
 		return
 	}
-	if entry.IsDir() {
+	var s unix.Stat_t
+	err := uninterrupted(func() error {
+		return unix.Fstatat(int(here.Fd()), base, &s, unix.AT_SYMLINK_NOFOLLOW)
+	})
+	switch {
+	case err != nil:
+		c.note(name, "unreadable file: "+reason(err))
+		return
+	case s.Mode&unix.S_IFMT == unix.S_IFDIR:
 		c.pending = append(c.pending, name)
 		return
-	}
-	if !entry.Type().IsRegular() {
-		c.note(name, kind(entry.Type()))
+	case !isRegular(&s):
+		c.note(name, kind(uint32(s.Mode))) //nolint:unconvert // types differ between systems
 		return
 	}
 	if c.check != nil {
@@ -122,27 +164,21 @@ func (c *collector) entry(here *os.Root, name string, entry fs.DirEntry) {
 			return
 		}
 	}
-	f, info, err := openRegular(here, entry.Name())
-	if err != nil {
-		c.note(name, "unreadable file: "+reason(err))
-		return
-	}
-	shut(f)
 	c.artifacts = append(c.artifacts, Artifact{
-		Path: name, Size: info.Size(), Mode: info.Mode().Perm(), root: c.root, info: info,
+		Path: name, Size: s.Size, Mode: fs.FileMode(s.Mode) & fs.ModePerm, out: c.out, dev: device(&s), ino: s.Ino,
 	})
 }
 
 // kind says what is not followed.
-func kind(mode fs.FileMode) string {
-	switch {
-	case mode&fs.ModeSymlink != 0:
+func kind(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFLNK:
 		return "symbolic link, not followed"
-	case mode&fs.ModeNamedPipe != 0:
+	case unix.S_IFIFO:
 		return "named pipe"
-	case mode&fs.ModeSocket != 0:
+	case unix.S_IFSOCK:
 		return "socket"
-	case mode&fs.ModeDevice != 0:
+	case unix.S_IFCHR, unix.S_IFBLK:
 		return "device"
 	default:
 		return errNotRegular.Error()

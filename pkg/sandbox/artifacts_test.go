@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"builder/pkg/sandbox"
@@ -65,6 +68,7 @@ func TestArtifactsOfNothing(t *testing.T) {
 	}
 }
 
+// TestArtifacts is what only the build of a plain process can do.
 func TestArtifacts(t *testing.T) {
 	long := strings.Repeat("d", 200)
 	tests := []struct {
@@ -72,31 +76,6 @@ func TestArtifacts(t *testing.T) {
 		files        []file
 		notes        []sandbox.Note
 	}{
-		{"nothing", "", nil, nil},
-		{"files", "echo a >a; mkdir -p d/e; echo b >d/e/b", []file{{"a", "a\n", 0o644}, {"d/e/b", "b\n", 0o644}}, nil},
-		{"collected after a failure", "echo a >a; exit 1", []file{{"a", "a\n", 0o644}}, nil},
-		{"collected after a signal", "echo a >a; kill -KILL $$", []file{{"a", "a\n", 0o644}}, nil},
-		{"dotfiles", "echo a >.a; mkdir .d; echo b >.d/b", []file{{".a", "a\n", 0o644}, {".d/b", "b\n", 0o644}}, nil},
-		{"empty directories are nothing", "mkdir -p a/b", nil, nil},
-		{"empty file", ": >a", []file{{"a", "", 0o644}}, nil},
-		{"modes", ": >a; chmod 7751 a; : >b; chmod 400 b", []file{{"a", "", 0o751}, {"b", "", 0o400}}, nil},
-		{"hard links are files", "echo a >a; ln a b", []file{{"a", "a\n", 0o644}, {"b", "a\n", 0o644}}, nil},
-		{
-			"any octets in names", `: >"$(printf 'a\377\nb')"; : >'\'; : >' '; : >-rf`,
-			[]file{{" ", "", 0o644}, {"-rf", "", 0o644}, {`\`, "", 0o644}, {"a\xff\nb", "", 0o644}},
-			nil,
-		},
-		{
-			"symbolic links are not followed", "ln -s /etc/passwd abs; ln -s a rel; echo a >a; ln -s / dir; ln -s nope broken",
-			[]file{{"a", "a\n", 0o644}},
-			[]sandbox.Note{
-				{"abs", "symbolic link, not followed"},
-				{"broken", "symbolic link, not followed"},
-				{"dir", "symbolic link, not followed"},
-				{"rel", "symbolic link, not followed"},
-			},
-		},
-		{"named pipe", "mkfifo p", nil, []sandbox.Note{{"p", "named pipe"}}},
 		{
 			"path too long",
 			fmt.Sprintf("D=%s; for i in 1 2 3 4 5; do mkdir $D; cd $D; done; echo a >long; echo b >$D", long),
@@ -136,39 +115,64 @@ func TestArtifactsRefusedByCheck(t *testing.T) {
 	}
 }
 
-func TestArtifactsDevice(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can make devices")
-	}
-	_, notes := collect(t, prepare(t, newPlain(t), sandbox.Spec{Script: []byte("mknod null c 1 3")}), nil)
-	if diff := cmp.Diff([]sandbox.Note{{"null", "device"}}, notes); diff != "" {
-		t.Error(diff)
-	}
-}
-
 func TestArtifactsUnreadable(t *testing.T) {
 	script := "echo a >a; : >f; chmod 0 f; mkdir d; : >d/x; chmod 0 d"
 	place := prepare(t, newPlain(t), sandbox.Spec{Script: []byte(script)})
 	dropOverride(t)
-	files, notes := collect(t, place, nil)
-	if diff := cmp.Diff([]file{{"a", "a\n", 0o644}}, files); diff != "" {
+	if _, _, err := runIn(t.Context(), place); err != nil {
+		t.Fatal(err)
+	}
+	artifacts, notes, err := place.Artifacts(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]sandbox.Note{{"d", "unreadable directory: permission denied"}}, notes); diff != "" {
 		t.Error(diff)
 	}
-	want := []sandbox.Note{
-		{"d", "unreadable directory: permission denied"},
-		{"f", "unreadable file: permission denied"},
+	opened := map[string]string{}
+	for _, artifact := range artifacts {
+		f, err := artifact.Open()
+		if err != nil {
+			opened[artifact.Path] = err.Error()
+			continue
+		}
+		opened[artifact.Path] = "opened"
+		f.Close()
 	}
-	if diff := cmp.Diff(want, notes); diff != "" {
+	if diff := cmp.Diff(map[string]string{"a": "opened", "f": "opening artifact: permission denied"}, opened); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestArtifacts10000(t *testing.T) {
-	script := "mkdir $(seq 100); for d in *; do (cd $d; echo x | tee $(seq 100) >/dev/null); done"
-	files, notes := collect(t, prepare(t, newPlain(t), sandbox.Spec{Script: []byte(script)}), nil)
-	if len(files) != 10_000 || len(notes) > 0 {
-		t.Errorf("%d files, notes %v", len(files), notes)
+// TestArtifactsOpenedAtOnce opens artifacts of several directories in turns.
+func TestArtifactsOpenedAtOnce(t *testing.T) {
+	script := "for d in . a a/b c; do mkdir -p $d; for f in 1 2 3; do echo $d/$f >$d/$f; done; done"
+	place := prepare(t, newPlain(t), sandbox.Spec{Script: []byte(script)})
+	if _, _, err := runIn(t.Context(), place); err != nil {
+		t.Fatal(err)
 	}
+	artifacts, _, err := place.Artifacts(nil)
+	if err != nil || len(artifacts) != 12 {
+		t.Fatalf("%d artifacts, error %v", len(artifacts), err)
+	}
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for _, i := range rand.Perm(len(artifacts)) {
+				f, err := artifacts[i].Open()
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				content, err := io.ReadAll(f)
+				f.Close()
+				if got := path.Clean(strings.TrimSpace(string(content))); err != nil || got != artifacts[i].Path {
+					t.Errorf("%s: read %q, error %v", artifacts[i].Path, got, err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 // TestArtifactSwapped replaces a listed file before it is opened.

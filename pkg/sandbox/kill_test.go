@@ -58,41 +58,6 @@ nohup sleep 1000 >/dev/null 2>&1 &
 sleep 1000 | sleep 1000 &
 `
 
-// tree is how many processes stubborn starts at least, besides the script.
-const tree = 6
-
-func TestNothingSurvivesTheScript(t *testing.T) {
-	tests := []struct{ name, script string }{
-		{"the script ends", stubborn + "sleep 0.1; exit 7"},
-		{"with outputs closed", stubborn + "exec >&- 2>&-; exit 7"},
-		{"stopped processes", "(setsid sh -c 'kill -STOP $$' &); sh -c 'kill -STOP $$' & exit 7"},
-		{"100 orphans", "i=0; while [ $i -lt 100 ]; do (sleep 1000 &); i=$((i+1)); done; exit 7"},
-		{"forking faster than it can be looked at", `
-			cat >f <<-'END'
-			i=0; while [ $i -lt 500 ]; do setsid sh -c 'sleep 1000' & i=$((i+1)); done; wait
-			END
-			(setsid sh f &); (setsid sh f &); sleep 0.05; exit 7`},
-		{"chain of forks", `
-			cat >f <<-'END'
-			[ $1 = 0 ] && exit; setsid sh f $(($1-1)) &
-			END
-			sh f 1000 & exit 7`},
-	}
-	p := newPlain(t)
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			spec, mark := markedSpec(t, test.script)
-			exit, _, err := runIn(t.Context(), prepare(t, p, spec))
-			if left := marked(t, mark); len(left) > 0 {
-				t.Errorf("alive: %v", left)
-			}
-			if err != nil || exit.Code != 7 || exit.Cause != nil {
-				t.Errorf("exit %+v, error %v", exit, err)
-			}
-		})
-	}
-}
-
 // consoleSignal is a writer that tells when the build has printed something.
 type consoleSignal chan struct{}
 
@@ -102,56 +67,6 @@ func (c consoleSignal) Write(p []byte) (int, error) {
 	default:
 	}
 	return len(p), nil
-}
-
-func TestCancel(t *testing.T) {
-	cause := errors.New("cancelled by a person")
-	tests := []struct {
-		name, script string
-		grace        time.Duration
-		want         sandbox.Exit
-		artifacts    int
-	}{
-		{"dies by TERM", "echo; sleep 1000", time.Minute, sandbox.Exit{Signal: syscall.SIGTERM}, 0},
-		{"ends well at TERM", `trap 'echo >a; exit 5' TERM; echo; while :; do sleep 0.01; done`, time.Minute, sandbox.Exit{Code: 5}, 1},
-		{"ignores TERM", "trap '' TERM; echo; while :; do sleep 1000; done", 50 * time.Millisecond, sandbox.Exit{Signal: syscall.SIGKILL}, 0},
-		{"is stopped", "echo; kill -STOP $$", time.Minute, sandbox.Exit{Signal: syscall.SIGTERM}, 0},
-		{"whole tree", stubborn + "echo; wait", 50 * time.Millisecond, sandbox.Exit{Signal: syscall.SIGKILL}, 0},
-		{
-			"children have the grace period though the script does not use it",
-			`(trap 'sleep 0.1; echo >a; exit' TERM; echo; while :; do sleep 0.01; done) & wait`,
-			time.Minute,
-			sandbox.Exit{Signal: syscall.SIGTERM},
-			1,
-		},
-	}
-	p := newPlain(t)
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			spec, mark := markedSpec(t, test.script)
-			spec.Grace = test.grace
-			place := prepare(t, p, spec)
-			ctx, cancel := context.WithCancelCause(t.Context())
-			printed := make(consoleSignal, 1)
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				<-printed
-				cancel(cause)
-			}()
-			exit, err := place.Run(ctx, printed)
-			<-done
-			if left := marked(t, mark); len(left) > 0 {
-				t.Errorf("alive: %v", left)
-			}
-			if err != nil || !errors.Is(exit.Cause, cause) || exit.Code != test.want.Code || exit.Signal != test.want.Signal {
-				t.Errorf("exit %+v, error %v, want %+v", exit, err, test.want)
-			}
-			if artifacts, _, err := place.Artifacts(nil); err != nil || len(artifacts) != test.artifacts {
-				t.Errorf("artifacts %v, error %v", artifacts, err)
-			}
-		})
-	}
 }
 
 // TestSupervisorKilled is a build that attacks its supervisor.
@@ -273,72 +188,6 @@ func TestOthersChildrenLive(t *testing.T) {
 	cancel()
 	if exit := <-ended; exit.Signal != syscall.SIGTERM {
 		t.Errorf("the other build: %+v", exit)
-	}
-}
-
-// beWorker is a worker process that runs one build and never ends by itself. It
-// tells in a file that the build runs.
-func beWorker(dir string) error {
-	p, err := sandbox.NewPlain(filepath.Join(dir, "builds"), 1)
-	if err != nil {
-		return err
-	}
-	place, err := p.Prepare(context.Background(), sandbox.Spec{
-		Script: []byte(os.Getenv("SANDBOX_TEST_SCRIPT")),
-		Env:    []string{os.Getenv("SANDBOX_TEST_MARK"), "RUNNING=" + filepath.Join(dir, "running")},
-		Grace:  time.Hour,
-	})
-	if err != nil {
-		return err
-	}
-	_, err = place.Run(context.Background(), os.Stderr)
-	return errors.Join(err, errors.New("the build ended"))
-}
-
-// TestWorkerKilled kills a worker process with -9 while its build runs.
-func TestWorkerKilled(t *testing.T) {
-	tests := []struct{ name, script string }{
-		{"during a build", stubborn + `sleep 0.1; echo >"$RUNNING"; wait`},
-		{"with outputs closed", stubborn + `exec >&- 2>&-; sleep 0.1; echo >"$RUNNING"; wait`},
-		{"supervisor stopped", stubborn + `sleep 0.1; kill -STOP $PPID; echo >"$RUNNING"; wait`},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			dir := t.TempDir()
-			mark := "MARK=" + dir
-			worker := exec.Command(os.Args[0])
-			worker.Env = append(os.Environ(),
-				"SANDBOX_TEST_WORKER="+dir, "SANDBOX_TEST_SCRIPT="+test.script, "SANDBOX_TEST_MARK="+mark)
-			worker.Stderr = os.Stderr
-			if err := worker.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer worker.Wait()
-			defer worker.Process.Kill()
-			wait(t, "the build runs", func() bool { return readFile(t, dir, "running") != "" })
-			running := marked(t, mark)
-			if len(running) < tree {
-				t.Errorf("only %d processes run", len(running))
-			}
-			supervisors := children(t, worker.Process.Pid)
-			if err := worker.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			wait(t, "the build dies", func() bool { return len(marked(t, mark)) == 0 })
-			wait(t, "its supervisor ends", func() bool { return !slices.ContainsFunc(supervisors, alive) })
-
-			p, err := sandbox.NewPlain(filepath.Join(dir, "builds"), 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer p.Close()
-			if err := p.Sweep(); err != nil {
-				t.Error(err)
-			}
-			if left, err := os.ReadDir(filepath.Join(dir, "builds")); err != nil || len(left) > 0 {
-				t.Errorf("left: %v (%v)", left, err)
-			}
-		})
 	}
 }
 

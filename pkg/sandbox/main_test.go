@@ -12,27 +12,10 @@ import (
 	"time"
 
 	"builder/pkg/sandbox"
+	"builder/pkg/sandbox/conform"
 )
 
-// TestMain lets the test binary be what it tests: a supervisor, or (see
-// TestWorkerKilled) a worker.
-func TestMain(m *testing.M) {
-	if sandbox.IsSupervisor() {
-		if err := sandbox.Supervise(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	if dir := os.Getenv("SANDBOX_TEST_WORKER"); dir != "" {
-		if err := beWorker(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { conform.Main(m, plain) }
 
 // deadline is how long tests wait for what must happen soon.
 const deadline = 20 * time.Second
@@ -109,15 +92,6 @@ func pids(t testing.TB, text string) []int {
 		all = append(all, pid)
 	}
 	return all
-}
-
-func readFile(t testing.TB, elem ...string) string {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(elem...))
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	return string(data)
 }
 
 // alive tells whether a process exists and is more than a zombie.

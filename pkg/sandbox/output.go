@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +20,10 @@ type Output struct {
 	dir   string
 	root  *os.Root // opened by Artifacts, closed by Close
 	empty bool     // Artifacts found it empty, and removed it
+
+	mu   sync.Mutex
+	path string   // of here, in root
+	here *os.File // the directory in which a file was opened last
 }
 
 // NewOutput returns the Output of a directory, which need not exist yet. The caller
@@ -32,11 +38,10 @@ func (o *Output) Artifacts(check func(path string) error) ([]Artifact, []Note, e
 	if o.empty {
 		return nil, nil, nil
 	}
-	root, err := o.open()
-	if err != nil {
+	if err := o.openRoot(); err != nil {
 		return nil, []Note{{Path: ".", Text: "unreadable output directory: " + reason(err)}}, nil
 	}
-	c := collector{root: root, check: check, pending: []string{"."}}
+	c := collector{out: o, check: check, pending: []string{"."}}
 	for len(c.pending) > 0 {
 		dir := c.pending[len(c.pending)-1]
 		c.pending = c.pending[:len(c.pending)-1]
@@ -49,26 +54,59 @@ func (o *Output) Artifacts(check func(path string) error) ([]Artifact, []Note, e
 	return c.artifacts, c.notes, nil
 }
 
-// open opens the directory, unless the build has replaced it: a symbolic link could
-// lead anywhere.
-func (o *Output) open() (*os.Root, error) {
+// openRoot opens the directory, unless the build has replaced it: a symbolic link
+// could lead anywhere.
+func (o *Output) openRoot() error {
 	if o.root != nil {
-		return o.root, nil
+		return nil
 	}
 	info, err := os.Lstat(o.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	root, err := os.OpenRoot(o.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if opened, err := root.Stat("."); err != nil || !os.SameFile(info, opened) {
 		shut(root)
-		return nil, errors.New("it was replaced")
+		return errReplaced
 	}
 	o.root = root
-	return root, nil
+	return nil
+}
+
+// open opens a file that may have been replaced by anything meanwhile: it follows no
+// link and does not wait for a writer of a FIFO.
+func (o *Output) open(name string) (fd int, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if dir := path.Dir(name); o.here == nil || dir != o.path {
+		here, err := openDirectory(o.root, dir)
+		if err != nil {
+			return -1, err
+		}
+		o.shutHere()
+		o.path, o.here = dir, here
+	}
+	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	err = uninterrupted(func() (err error) {
+		fd, err = unix.Openat(int(o.here.Fd()), path.Base(name), flags, 0)
+		return err
+	})
+	return fd, err
+}
+
+// openDirectory does not wait either.
+func openDirectory(root *os.Root, name string) (*os.File, error) {
+	return root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
+}
+
+func (o *Output) shutHere() {
+	if o.here != nil {
+		shut(o.here)
+		o.here = nil
+	}
 }
 
 // Salvage moves the directory as [Place] says. Where dir is on another file system
@@ -125,6 +163,7 @@ func (a Artifact) copy(name string) error {
 
 // Close ends the use of it. No Artifact of it can be opened any more.
 func (o *Output) Close() {
+	o.shutHere()
 	if o.root != nil {
 		shut(o.root)
 	}

@@ -2,15 +2,11 @@ package sandbox_test
 
 import (
 	"bytes"
-	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"builder/pkg/sandbox"
@@ -19,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
+// TestExit is what is particular of a plain process.
 func TestExit(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -26,17 +23,7 @@ func TestExit(t *testing.T) {
 		want    sandbox.Exit
 		console string
 	}{
-		{"success", "true", sandbox.Exit{}, ""},
-		{"empty script", "", sandbox.Exit{}, ""},
-		{"exit status", "exit 3", sandbox.Exit{Code: 3}, ""},
-		{"highest exit status", "exit 255", sandbox.Exit{Code: 255}, ""},
-		{"TERM to itself", "kill -TERM $$", sandbox.Exit{Signal: syscall.SIGTERM}, ""},
-		{"KILL to itself", "kill -KILL $$", sandbox.Exit{Signal: syscall.SIGKILL}, ""},
-		{"core dump", "ulimit -c 0; kill -SEGV $$", sandbox.Exit{Signal: syscall.SIGSEGV}, ""},
-		{"interpreter", "#!/bin/cat\nhello\n", sandbox.Exit{}, "#!/bin/cat\nhello\n"},
-		{"interpreter with argument", "#!/bin/sh -e\nfalse\necho not reached\n", sandbox.Exit{Code: 1}, ""},
 		{"interpreter by env", "#!/usr/bin/env sh\necho $0 | sed 's|.*/||'", sandbox.Exit{}, "script\n"},
-		{"comment is no interpreter", "# !/bin/nope\necho sh", sandbox.Exit{}, "sh\n"},
 		{
 			"interpreter is missing", "#!/no/such/thing -x\n",
 			sandbox.Exit{Code: 127},
@@ -57,14 +44,6 @@ func TestExit(t *testing.T) {
 			sandbox.Exit{Code: 126},
 			"builder: executing the script: exec format error\n",
 		},
-		{"stdin is empty", "cat; echo end", sandbox.Exit{}, "end\n"},
-		{"both outputs in order", "for i in 1 2 3; do echo o$i; echo e$i >&2; done", sandbox.Exit{}, "o1\ne1\no2\ne2\no3\ne3\n"},
-		{"no newline at the end", "printf a; printf b >&2", sandbox.Exit{}, "ab"},
-		{"any octets", `printf '\000\377\376\r\n\033'`, sandbox.Exit{}, "\x00\xff\xfe\r\n\x1b"},
-		{"closes its outputs and goes on", "echo a; exec >/dev/null 2>&1; sleep 0.1; exit 4", sandbox.Exit{Code: 4}, "a\n"},
-		{"umask", "umask", sandbox.Exit{}, "0022\n"},
-		{"works in its output directory", `test "$(pwd)" = "$BUILDER_OUTPUT" && ls -A`, sandbox.Exit{}, ""},
-		{"home and temporary directory are empty", `ls -A "$HOME" "$TMPDIR" | grep -v :`, sandbox.Exit{}, "\n"},
 		{"the script can not be an artifact", `ls -A ..`, sandbox.Exit{}, "home\nout\nscript\ntmp\n"},
 		{"has a session of its own", `test "$(cut -d' ' -f6 /proc/$$/stat)" = $$`, sandbox.Exit{}, ""},
 		{"no descriptor is handed on", "exec ls /proc/self/fd # 3 is its own", sandbox.Exit{}, "0\n1\n2\n3\n"},
@@ -120,19 +99,6 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-func TestPrepareRefuses(t *testing.T) {
-	p := newPlain(t)
-	for name, variable := range map[string]string{"no value": "KEY", "no name": "=x", "NUL": "A=\x00"} {
-		t.Run(name, func(t *testing.T) {
-			place, err := p.Prepare(t.Context(), sandbox.Spec{Env: []string{variable}})
-			if err == nil {
-				t.Errorf("%q was taken", variable)
-				place.Destroy()
-			}
-		})
-	}
-}
-
 func TestHugeEnvironment(t *testing.T) {
 	p := newPlain(t)
 	env := []string{"BIG=" + strings.Repeat("x", 1<<20)}
@@ -144,27 +110,6 @@ func TestHugeEnvironment(t *testing.T) {
 	place := prepare(t, p, sandbox.Spec{Env: env, Script: []byte("echo ${#BIG}")})
 	if _, console, err := runIn(t.Context(), place); err != nil || console != "102400\n" {
 		t.Errorf("a long variable: %.100q, %v", console, err)
-	}
-}
-
-func TestConsoleOfOneLongLine(t *testing.T) {
-	const size = 10 << 20
-	_, console := run(t, newPlain(t), fmt.Sprintf("head -c %d /dev/zero | tr '\\0' x", size))
-	want := sha256.Sum256(bytes.Repeat([]byte("x"), size))
-	if len(console) != size || sha256.Sum256([]byte(console)) != want {
-		t.Errorf("%d octets came, or others", len(console))
-	}
-}
-
-// TestConsoleIsWhole has the build end right after a burst of output: everything
-// must come, though the end of the pipe is not waited for.
-func TestConsoleIsWhole(t *testing.T) {
-	p := newPlain(t)
-	for range 20 {
-		_, console := run(t, p, "head -c 60000 /dev/zero; echo end")
-		if len(console) != 60004 {
-			t.Fatalf("%d octets came", len(console))
-		}
 	}
 }
 
@@ -197,92 +142,4 @@ func TestConsoleHeldByOthers(t *testing.T) {
 	if err != nil || exit.Code != 0 || !strings.HasSuffix(console.String(), "\nend\n") {
 		t.Errorf("exit %+v, console %q, error %v", exit, console.String(), err)
 	}
-}
-
-type brokenWriter struct{ err error }
-
-func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
-
-func TestConsoleCanNotBeWritten(t *testing.T) {
-	p := newPlain(t)
-	full := errors.New("disk full")
-	place := prepare(t, p, sandbox.Spec{Script: []byte("yes")})
-	exit, err := place.Run(t.Context(), brokenWriter{full})
-	if !errors.Is(err, full) || !errors.Is(exit.Cause, full) {
-		t.Errorf("exit %+v, error %v", exit, err)
-	}
-	run(t, p, "true") // goes on with the next build
-}
-
-func TestPlaceIsUsedOnce(t *testing.T) {
-	place := prepare(t, newPlain(t), sandbox.Spec{})
-	if _, _, err := runIn(t.Context(), place); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := runIn(t.Context(), place); err == nil {
-		t.Error("it ran a second time")
-	}
-}
-
-func TestCancelBeforeStart(t *testing.T) {
-	p := newPlain(t)
-	place := prepare(t, p, sandbox.Spec{Script: []byte("echo started")})
-	cause := errors.New("cancelled by a person")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(cause)
-	exit, console, err := runIn(ctx, place)
-	if diff := cmp.Diff(sandbox.Exit{Cause: cause}, exit, cmpopts.EquateErrors()); diff != "" || console != "" || err != nil {
-		t.Errorf("console %q, error %v, exit %s", console, err, diff)
-	}
-	if _, err := p.Prepare(ctx, sandbox.Spec{}); !errors.Is(err, cause) {
-		t.Errorf("preparing: %v", err)
-	}
-}
-
-// TestNothingLeaks runs many builds, some of which leave processes and files
-// behind, and compares descriptors and processes before and after.
-func TestNothingLeaks(t *testing.T) {
-	p := newPlain(t)
-	run(t, p, "true")
-	before := census(t)
-	for i := range 200 {
-		script := "echo x >out.txt; mkdir -p a/b"
-		if i%10 == 0 {
-			script += "; (setsid sleep 1000 &)"
-		}
-		place, err := p.Prepare(t.Context(), sandbox.Spec{Script: []byte(script)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := runIn(t.Context(), place); err != nil {
-			t.Fatal(err)
-		}
-		artifacts, _, err := place.Artifacts(nil)
-		if err != nil || len(artifacts) != 1 {
-			t.Fatal(artifacts, err)
-		}
-		if err := place.Destroy(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if diff := cmp.Diff(before, census(t)); diff != "" {
-		t.Error(diff)
-	}
-}
-
-// census counts our descriptors and our children. The supervisor, a child, is
-// the same before and after.
-func census(t *testing.T) (c struct {
-	Descriptors int
-	Children    []int
-},
-) {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Skipf("no /proc: %v", err)
-	}
-	c.Descriptors = len(fds)
-	c.Children = children(t, os.Getpid())
-	return c
 }

@@ -104,7 +104,7 @@ type Sandbox interface {
 }
 
 // Place is the place of one build. Its methods are called one after the other:
-// Run at most once, then Artifacts, then Salvage if that is wanted, then Destroy,
+// Run at most once, then Artifacts, then Keep or Salvage if that is wanted, then Destroy,
 // which may follow Prepare at once.
 type Place interface {
 	// Run executes the script and writes what it prints, standard output and
@@ -121,7 +121,7 @@ type Place interface {
 	// directory, whatever its exit was, and notes what it left there besides.
 	// Check says which paths are allowed (its error becomes the note); nil
 	// allows all. Files whose names start with a dot are artifacts, empty
-	// directories are nothing.
+	// directories are nothing. Whether a file can be read is found by opening it.
 	Artifacts(check func(path string) error) ([]Artifact, []Note, error)
 	// Name finds the place again, in a later process.
 	Name() string
@@ -131,6 +131,12 @@ type Place interface {
 	// not exist and lie on the same file system. Artifacts can not be opened any
 	// more; Destroy removes the rest.
 	Salvage(dir string) error
+	// Keep makes a place whose build is over one that people can look at, and says
+	// how they enter it: a command. What runs of it stays ended. The place is there
+	// until Destroy, which a later process may call after Reattach; Artifacts can be
+	// opened still. Keep may be called again, also after Reattach. A kind that can not
+	// do it returns an error, and the place is as before.
+	Keep() (how string, err error)
 	// Destroy removes everything. Artifacts can not be opened any more.
 	Destroy() error
 }

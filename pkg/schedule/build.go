@@ -20,12 +20,23 @@ type Building struct {
 	// empty for one that can not.
 	WorkerID string
 	Started  time.Time
+	// Expanded is what the template of its job became; zero if it has none, or is
+	// not expanded yet.
+	Expanded job.Content
 	// Wish is the end that somebody wants it to have, nil if nobody does.
 	Wish *job.Result
 	// Decided is how it ends, whatever becomes of it, and DecidedAt since when that
 	// is known; nil and zero while it is open.
 	Decided   *job.Result
 	DecidedAt time.Time
+}
+
+// Script is what the build executes; zero while that is not known.
+func (b *Building) Script() job.Content {
+	if b.Expanded.IsZero() {
+		return b.Run.Job.Script
+	}
+	return b.Expanded
 }
 
 // HandedOut takes a run out of its queue and begins a build of it.
@@ -84,7 +95,7 @@ func (e HandedOut) apply(s *State) error {
 		return fmt.Errorf("%w: %d", ErrNotQueued, e.Run)
 	case s.waiting[e.Run].parked:
 		return fmt.Errorf("run %d is handed out though its job is parked", e.Run)
-	case s.Building(e.UUID) != nil || s.unsent[e.UUID] != nil:
+	case s.Building(e.UUID) != nil || s.Posted(e.UUID):
 		return fmt.Errorf("build %v is handed out twice", e.UUID)
 	}
 	s.dequeue(e.Run)

@@ -2,7 +2,6 @@ package schedule_test
 
 import (
 	"errors"
-	"slices"
 	"testing"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 	"builder/pkg/schedule"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/uuid"
 )
 
 // TestRetries: three tries at the front of the queue, with pauses in which
@@ -115,23 +113,5 @@ func TestUncounted(t *testing.T) {
 			t.Fatalf("%+v, %v", e, err)
 		}
 		must(t, s, e)
-	}
-}
-
-func TestOutbox(t *testing.T) {
-	s := scheduled(t, never, "j")
-	var ended []uuid.UUID
-	for range 3 {
-		must(t, s, decide(t)(s.Execute(start, "j", "", nil)))
-		b := handOut(t, s, start, "p")
-		must(t, s, decide(t)(s.Finish(start, schedule.End{UUID: b.UUID, Upload: true}, schedule.DefaultBackoff)))
-		ended = append(ended, b.UUID)
-	}
-	must(t, s, decide(t)(s.Deliver(ended[1])))
-	if diff := cmp.Diff([]uuid.UUID{ended[0], ended[2]}, slices.Collect(s.Outbox())); diff != "" {
-		t.Errorf("outbox differs (-want +got):\n%s", diff)
-	}
-	if _, err := s.Deliver(ended[1]); err == nil {
-		t.Error("delivered twice")
 	}
 }

@@ -52,6 +52,14 @@ const (
 	tagRestoredCounter
 	tagDecided
 	tagWished
+	tagExpanded
+)
+
+const (
+	tagPostsAddressed = iota + 21
+	tagPostParked
+	tagPostFreed
+	tagPostDropped
 )
 
 // decoders read the fields of each event.
@@ -75,6 +83,11 @@ var decoders = [...]func(*der.Reader) Event{
 	tagRestoredCounter:   decodeRestoredCounter,
 	tagDecided:           decodeDecided,
 	tagWished:            decodeWished,
+	tagExpanded:          decodeExpanded,
+	tagPostsAddressed:    decodePostsAddressed,
+	tagPostParked:        decodePostParked,
+	tagPostFreed:         decodePostFreed,
+	tagPostDropped:       decodePostDropped,
 }
 
 // Encode makes the record of an event.
@@ -91,7 +104,7 @@ func Encode(e Event) []byte {
 func Decode(record []byte) (Event, error) {
 	r := der.NewReader(record)
 	n, in := r.Choice()
-	if r.Err() == nil && n >= len(decoders) {
+	if r.Err() == nil && (n >= len(decoders) || decoders[n] == nil) {
 		return nil, fmt.Errorf("reading event: [%d] is unknown; was it written by a newer version?", n)
 	}
 	fields := in.Enter(der.Sequence)

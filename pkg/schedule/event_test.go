@@ -21,6 +21,7 @@ func events() []schedule.Event {
 	next := time.Date(2026, 3, 30, 1, 2, 3, 456000000, time.UTC)
 	j := job.Job{Name: "odd/\x00name\xff", Platform: "p", Template: "t", Script: job.ContentOf([]byte("x")), Vars: []job.Var{{Name: "A", Value: "b c"}}}
 	j.Limits = job.Limits{Timeout: 1, Silence: 2, Grace: 3, MaxConsole: 1 << 20, MaxArtifacts: 5}
+	j.Retention = job.Retention{Builds: 1, Days: 2, Bytes: job.Unbounded}
 	j.Retries = job.Retries{Tries: 7, OnFailure: true, OnTimeout: true}
 	j.Resources = job.Resources{CPUs: 10, Memory: 4 << 20, PIDs: 3, Disk: 1 << 20, NoNetwork: true}
 	plan := job.Plan{Period: job.Weekly, Every: time.Minute, Cron: "@daily", Zone: "Europe/Berlin"}
@@ -37,9 +38,13 @@ func events() []schedule.Event {
 		schedule.PlatformDropped{Platform: "p"},
 		schedule.PlatformUndropped{Platform: "p"},
 		schedule.HandedOut{UUID: id, Run: 9, Worker: "w", WorkerID: "i\x00", Started: at},
-		schedule.Finished{UUID: id, Result: result, Finished: at, Upload: true, Again: true, Tries: 2, After: at, Losses: 3, Setbacks: 4},
+		schedule.Finished{UUID: id, Result: result, Finished: at, Upload: true, Again: true, Tries: 2, After: at, Losses: 3, Setbacks: 4, Remotes: []string{"https://a/upload", "b"}},
 		schedule.Cancelled{Runs: []uint64{5, 6}},
-		schedule.Delivered{UUID: id},
+		schedule.Delivered{UUID: id, Remote: "https://a/upload"},
+		schedule.PostsAddressed{Remote: "a"},
+		schedule.PostParked{UUID: id, Remote: "a", Reason: "answered \xfe"},
+		schedule.PostFreed{UUID: id, Remote: "a"},
+		schedule.PostDropped{UUID: id, Remote: "a"},
 		schedule.RestoredEntry{Entry: &schedule.Entry{
 			Job: j, Plan: plan, Next: next, Last: &schedule.Ended{UUID: id, Result: result, Finished: at}, Losses: 3, Setbacks: 4,
 		}},
@@ -48,10 +53,12 @@ func events() []schedule.Event {
 		schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 3, Worker: "w", Started: at}},
 		schedule.RestoredBuilding{Building: &schedule.Building{
 			UUID: id, Run: run, Try: 3, Worker: "w", WorkerID: "i\x00", Started: at, Decided: &result, DecidedAt: at, Wish: &result,
+			Expanded: job.ContentOf([]byte("expanded")),
 		}},
 		schedule.Decided{UUID: id, Result: result, At: at},
 		schedule.Wished{UUID: id, Result: result},
-		schedule.RestoredUpload{UUID: id},
+		schedule.Expanded{UUID: id, Script: job.ContentOf([]byte("expanded"))},
+		schedule.RestoredUpload{Post: schedule.Post{UUID: id, Remote: "a", Parked: "b"}},
 		schedule.RestoredCounter{Runs: 12},
 	}
 }
@@ -119,6 +126,17 @@ func oldEvents() []oldEvent {
 			schedule.Finished{UUID: id, Finished: start, Again: true, Tries: 2, After: start},
 		},
 		{
+			schedule.Finished{UUID: id, Finished: start, Upload: true, Losses: 1, Setbacks: 2, Remotes: []string{"a"}},
+			9,
+			schedule.Finished{UUID: id, Finished: start, Upload: true, Losses: 1, Setbacks: 2},
+		},
+		{schedule.Delivered{UUID: id, Remote: "a"}, 1, schedule.Delivered{UUID: id}},
+		{
+			schedule.RestoredUpload{Post: schedule.Post{UUID: id, Remote: "a", Parked: "b"}},
+			1,
+			schedule.RestoredUpload{Post: schedule.Post{UUID: id}},
+		},
+		{
 			schedule.RestoredEntry{Entry: &schedule.Entry{Job: run.Job, Losses: 3, Setbacks: 1}},
 			4,
 			schedule.RestoredEntry{Entry: &schedule.Entry{Job: run.Job}},
@@ -127,6 +145,11 @@ func oldEvents() []oldEvent {
 			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start, WorkerID: "new"}},
 			5,
 			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start}},
+		},
+		{
+			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start, WorkerID: "w", Expanded: job.ContentOf(nil)}},
+			8,
+			schedule.RestoredBuilding{Building: &schedule.Building{UUID: id, Run: run, Try: 1, Started: start, WorkerID: "w"}},
 		},
 	}
 }
@@ -175,7 +198,7 @@ func TestEventRefused(t *testing.T) {
 		want   string
 	}{
 		{"nothing", nil, "missing"},
-		{"unknown event", record(19, func(*der.Writer) {}), "[19] is unknown"},
+		{"unknown event", record(20, func(*der.Writer) {}), "[20] is unknown"},
 		{"large tag", record(16000, func(*der.Writer) {}), "[16000] is unknown"},
 		{"run 0", record(10, func(w *der.Writer) { w.Sequence(func() { w.Int(0) }) }), "run id 0"},
 		{"negative run", record(10, func(w *der.Writer) { w.Sequence(func() { w.Int(-1) }) }), "run id -1"},
@@ -198,8 +221,8 @@ func TestEventDamage(t *testing.T) {
 		decide(t)(s.Schedule(start, script("built", "p"), job.Plan{}, nil, false)))
 	b := handOut(t, s, start, "p")
 	must(t, s, decide(t)(s.Schedule(start, script("queued", "p"), job.Plan{}, nil, false)))
-	must(t, s, schedule.RestoredUpload{UUID: uuid.UUID{9}})
-	decided := &schedule.Building{UUID: uuid.UUID{7}, Run: b.Run, Decided: &lost, Wish: &lost}
+	must(t, s, schedule.RestoredUpload{Post: schedule.Post{UUID: uuid.UUID{9}, Remote: "a"}}, schedule.RestoredUpload{Post: schedule.Post{UUID: uuid.UUID{9}}})
+	decided := &schedule.Building{UUID: uuid.UUID{7}, Run: b.Run, Decided: &lost, Wish: &lost, Expanded: job.ContentOf(nil)}
 	must(t, s, schedule.RestoredBuilding{Building: decided})
 	before := slices.Collect(s.Snapshot())
 
@@ -232,15 +255,24 @@ func TestEventDamage(t *testing.T) {
 		{"decides twice", schedule.Decided{UUID: decided.UUID}},
 		{"wishes for the end of an unknown build", schedule.Wished{UUID: uuid.UUID{8}}},
 		{"wishes twice", schedule.Wished{UUID: decided.UUID}},
+		{"expands the template of an unknown build", schedule.Expanded{UUID: uuid.UUID{8}}},
+		{"expands twice", schedule.Expanded{UUID: decided.UUID}},
 		{"finishes an unknown build", schedule.Finished{UUID: uuid.UUID{8}}},
 		{"cancels an unknown run", schedule.Cancelled{Runs: []uint64{7}}},
 		{"cancels a run twice", schedule.Cancelled{Runs: []uint64{2, 2}}},
 		{"delivers an unknown build", schedule.Delivered{UUID: uuid.UUID{8}}},
+		{"delivers to another remote", schedule.Delivered{UUID: uuid.UUID{9}, Remote: "b"}},
+		{"parks for another remote", schedule.PostParked{UUID: uuid.UUID{9}, Remote: "b", Reason: "x"}},
+		{"parks for no reason", schedule.PostParked{UUID: uuid.UUID{9}, Remote: "a"}},
+		{"frees an unknown build", schedule.PostFreed{UUID: uuid.UUID{8}, Remote: "a"}},
+		{"drops an unknown build", schedule.PostDropped{UUID: uuid.UUID{8}, Remote: "a"}},
+		{"addresses to nobody", schedule.PostsAddressed{}},
+		{"addresses to who has it", schedule.PostsAddressed{Remote: "a"}},
 		{"restores an entry twice", schedule.RestoredEntry{Entry: &schedule.Entry{Job: script("built", "p")}}},
 		{"restores a run twice", schedule.RestoredRun{Run: run(2, "other")}},
 		{"restores a second run of a job", schedule.RestoredRun{Run: run(9, "queued")}},
 		{"restores a build twice", schedule.RestoredBuilding{Building: b}},
-		{"restores an upload twice", schedule.RestoredUpload{UUID: uuid.UUID{9}}},
+		{"restores an upload twice", schedule.RestoredUpload{Post: schedule.Post{UUID: uuid.UUID{9}}}},
 		{"counter goes back", schedule.RestoredCounter{Runs: 1}},
 	}
 	for _, test := range tests {

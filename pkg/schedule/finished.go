@@ -13,7 +13,8 @@ import (
 // Finished ends a build, and its run unless that is tried again.
 //
 //	[9] { uuid Uuid, result Result, finished Instant, upload, again Flag,
-//	      tries INTEGER, after Instant, losses, setbacks INTEGER }
+//	      tries INTEGER, after Instant, losses, setbacks INTEGER,
+//	      remotes SEQUENCE OF UTF8String }
 type Finished struct {
 	UUID     uuid.UUID
 	Result   job.Result
@@ -25,6 +26,9 @@ type Finished struct {
 	After time.Time
 	// Losses and Setbacks are the new ones of the job's entry, if it has one.
 	Losses, Setbacks int32
+	// Remotes are those that are to have the build. A release that knew only one
+	// wrote none, and Upload.
+	Remotes []string
 }
 
 // Backoff says how long a run waits that is tried again: First, then four times
@@ -43,18 +47,12 @@ func (b Backoff) wait(tries int) time.Duration {
 	return max(0, min(wait, b.Most))
 }
 
-// maxSetbacks is how many builds of a job in a row may end for a reason of the
-// server's before it gives up a run: they are none of the job's tries, but a disk
-// that stays full must not keep it busy for ever. By DefaultBackoff these are
-// about half an hour.
-const maxSetbacks = 10
-
 // End is what the owner knows about the end of a build.
 type End struct {
 	UUID   uuid.UUID
 	Result job.Result // ignored when another one was decided
-	// Upload puts the build into the outbox.
-	Upload bool
+	// Remotes are the names of those that are to have the build.
+	Remotes []string
 	// Uncounted ends tell nothing of the job (the worker never received the build,
 	// or could not come back since the server was restarted): they count for
 	// nothing, and nobody waits.
@@ -68,8 +66,8 @@ type End struct {
 // definition of its job, if the retries of that say so of the result and leave it
 // a try.
 //
-// An end of the cause server is no try of the job: its run waits longer each time,
-// and is given up with the job's maxSetbacks-th such end in a row.
+// An end of the cause server is no try of the job: its run waits longer each time that
+// such ends follow each other, and is never given up for them.
 //
 // No run goes back whose job was unscheduled or moved to another platform
 // meanwhile, or has another run waiting there already: that one is its next try.
@@ -79,7 +77,7 @@ func (s *State) Finish(now time.Time, end End, backoff Backoff) (Finished, error
 	if b == nil {
 		return Finished{}, unknownBuild(end.UUID)
 	}
-	e := Finished{UUID: end.UUID, Result: end.Result, Finished: instant(now), Upload: end.Upload}
+	e := Finished{UUID: end.UUID, Result: end.Result, Finished: instant(now), Upload: len(end.Remotes) > 0, Remotes: end.Remotes}
 	if b.Decided != nil {
 		e.Result = *b.Decided
 	}
@@ -101,11 +99,7 @@ func (s *State) Finish(now time.Time, end End, backoff Backoff) (Finished, error
 		wait = backoff.wait(tries)
 	}
 	retries := entry.Job.Retries
-	tired := tries >= retries.Max() || e.Setbacks >= maxSetbacks
-	if tired {
-		e.Setbacks = 0 // the next run is not to suffer for this one
-	}
-	if end.Final || tired || !retries.Again(e.Result) || !s.mayReturn(b.Run) {
+	if end.Final || tries >= retries.Max() || !retries.Again(e.Result) || !s.mayReturn(b.Run) {
 		return e, nil
 	}
 	e.Again, e.Tries = true, tries
@@ -152,6 +146,11 @@ func (e Finished) encode(w *der.Writer) {
 	job.EncodeTime(w, e.After)
 	w.Int(int64(e.Losses))
 	w.Int(int64(e.Setbacks))
+	w.Sequence(func() {
+		for _, name := range e.Remotes {
+			w.Text(name)
+		}
+	})
 }
 
 func decodeFinished(r *der.Reader) Event {
@@ -166,6 +165,9 @@ func decodeFinished(r *der.Reader) Event {
 	}
 	if r.More() {
 		e.Losses, e.Setbacks = decodeCount(r), decodeCount(r)
+	}
+	if r.More() {
+		e.Remotes = decodeRemotes(r)
 	}
 	return e
 }
@@ -190,8 +192,11 @@ func (e Finished) apply(s *State) error {
 		ended.Losses, ended.Setbacks = e.Losses, e.Setbacks
 		s.put(&ended)
 	}
-	if e.Upload {
-		s.post(e.UUID)
+	for _, name := range e.Remotes {
+		s.post(Post{UUID: e.UUID, Remote: name})
+	}
+	if e.Upload && len(e.Remotes) == 0 {
+		s.post(Post{UUID: e.UUID})
 	}
 	if e.Again {
 		run := *b.Run

@@ -20,7 +20,7 @@ type model struct {
 	platforms []modelPlatform
 	queue     []modelRun // of all platforms; the next one of each is in front
 	building  []modelBuild
-	outbox    []uuid.UUID
+	outbox    []schedule.Post
 	runs      uint64
 }
 
@@ -50,6 +50,7 @@ type modelBuild struct {
 	uuid     uuid.UUID
 	run      modelRun
 	workerID string
+	expanded job.Content
 	decided  string // the result's words, "" while it is open
 	result   job.Result
 }
@@ -283,6 +284,15 @@ func (m *model) index(id uuid.UUID) int {
 	return slices.IndexFunc(m.building, func(b modelBuild) bool { return b.uuid == id })
 }
 
+func (m *model) expand(id uuid.UUID, script job.Content) bool {
+	i := m.index(id)
+	legal := i >= 0 && m.building[i].expanded.IsZero()
+	if legal {
+		m.building[i].expanded = script
+	}
+	return legal
+}
+
 func (m *model) decide(id uuid.UUID, result job.Result) bool {
 	i := m.index(id)
 	legal := i >= 0 && m.building[i].decided == ""
@@ -302,8 +312,8 @@ func (m *model) finish(now time.Time, end schedule.End) bool {
 		result = m.building[i].result
 	}
 	m.building = slices.Delete(m.building, i, i+1)
-	if end.Upload {
-		m.outbox = append(m.outbox, end.UUID)
+	for _, remote := range end.Remotes {
+		m.outbox = append(m.outbox, schedule.Post{UUID: end.UUID, Remote: remote})
 	}
 	e := m.entry(run.job.Name)
 	if e == nil {
@@ -335,10 +345,7 @@ func (m *model) finish(now time.Time, end schedule.End) bool {
 	if builds == 0 {
 		builds = 3
 	}
-	tired := run.tries >= builds || e.setbacks >= 10
-	if tired {
-		e.setbacks = 0
-	}
+	tired := run.tries >= builds
 	if m.parked(run.job.Name) && !wasParked {
 		m.moveToEnd(run.job.Name)
 	}
@@ -357,6 +364,37 @@ func modelAgain(r job.Retries, result job.Result) bool {
 	lost := result.Cause == job.WorkerLost || result.Cause == job.NoSandbox || result.Cause == job.ServerSide
 	timeout := result.Cause == job.Timeout && r.OnTimeout
 	return lost || timeout || result.Code != 0 && r.OnFailure
+}
+
+// posted is the index of a build in the outbox for a remote, -1 if it is not there.
+func (m *model) posted(id uuid.UUID, remote string) int {
+	return slices.IndexFunc(m.outbox, func(p schedule.Post) bool { return p.UUID == id && p.Remote == remote })
+}
+
+func (m *model) unpost(id uuid.UUID, remote string) bool {
+	i := m.posted(id, remote)
+	if i >= 0 {
+		m.outbox = slices.Delete(m.outbox, i, i+1)
+	}
+	return i >= 0
+}
+
+func (m *model) parkPost(id uuid.UUID, remote, reason string) bool {
+	i := m.posted(id, remote)
+	if i >= 0 {
+		m.outbox[i].Parked = reason
+	}
+	return i >= 0
+}
+
+func (m *model) freePost(id uuid.UUID, remote string) bool {
+	i := m.posted(id, remote)
+	legal := i >= 0 && m.outbox[i].Parked != ""
+	if legal {
+		m.unpost(id, remote)
+		m.outbox = append(m.outbox, schedule.Post{UUID: id, Remote: remote})
+	}
+	return legal
 }
 
 // nextDue is when time alone changes something.
@@ -409,11 +447,11 @@ func (m *model) describe(now time.Time) string {
 		}
 	}
 	for _, r := range slices.SortedFunc(slices.Values(m.building), func(a, b modelBuild) int { return cmp.Compare(a.uuid.String(), b.uuid.String()) }) {
-		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q decided %q\n",
-			r.uuid, r.run.id, words(r.run.job), r.run.platform, r.run.tries, r.workerID, r.decided)
+		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q expanded %v decided %q\n",
+			r.uuid, r.run.id, words(r.run.job), r.run.platform, r.run.tries, r.workerID, r.expanded, r.decided)
 	}
-	for _, id := range m.outbox {
-		fmt.Fprintf(&b, "outbox %v\n", id)
+	for _, p := range m.outbox {
+		fmt.Fprintf(&b, "outbox %v\n", p)
 	}
 	fmt.Fprintf(&b, "next due %v\n", m.nextDue(now))
 	return b.String()
@@ -441,11 +479,11 @@ func describe(s *schedule.State, now time.Time) string {
 		if r.Decided != nil {
 			decided = r.Decided.String()
 		}
-		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q decided %q\n",
-			r.UUID, r.Run.ID, words(r.Run.Job), r.Run.Platform, r.Try-1, r.WorkerID, decided)
+		fmt.Fprintf(&b, "building %v run %d %s on %s tries %d worker %q expanded %v decided %q\n",
+			r.UUID, r.Run.ID, words(r.Run.Job), r.Run.Platform, r.Try-1, r.WorkerID, r.Expanded, decided)
 	}
-	for id := range s.Outbox() {
-		fmt.Fprintf(&b, "outbox %v\n", id)
+	for p := range s.Outbox() {
+		fmt.Fprintf(&b, "outbox %v\n", p)
 	}
 	next, _ := s.NextDue(now)
 	fmt.Fprintf(&b, "next due %v\n", next)
@@ -453,5 +491,5 @@ func describe(s *schedule.State, now time.Time) string {
 }
 
 func words(j job.Job) string {
-	return strings.Join([]string{j.Name, j.Platform, j.Script.String()[:8], j.Template, fmt.Sprint(len(j.Vars), j.Limits, j.Retries)}, "|")
+	return strings.Join([]string{j.Name, j.Platform, j.Script.String()[:8], j.Template, fmt.Sprint(len(j.Vars), j.Limits, j.Retries, j.Retention)}, "|")
 }

@@ -63,11 +63,12 @@ type walker struct {
 // TestRandomWalk compares the state with a naive model over random requests,
 // legal and not. All events go through their encoding into a second state,
 // which must stay equal, and from time to time the first one is replaced by
-// what its snapshot makes.
+// what its snapshot makes. More walks follow until everything has happened.
 func TestRandomWalk(t *testing.T) {
 	seed := newSeed(t)
 	counts := map[string]int{}
-	for i := range walks(t) {
+	least := walks(t)
+	for i := 0; i < least || i < 10*least && neverHappened(counts) != nil; i++ {
 		w := &walker{
 			Rand: rand.New(rand.NewPCG(seed, uint64(i))), t: t, now: start,
 			state: schedule.New(), copy: schedule.New(), model: &model{}, counts: counts,
@@ -89,14 +90,22 @@ func TestRandomWalk(t *testing.T) {
 			}
 		}
 	}
+	if names := neverHappened(counts); names != nil {
+		t.Errorf("this never happened: %q", names)
+	}
+}
+
+// neverHappened are the operations that were never legal, and "parked" if no job was.
+func neverHappened(counts map[string]int) (names []string) {
 	for _, op := range operations {
 		if counts[op.name] == 0 {
-			t.Errorf("nothing of this kind was legal: %s", op.name)
+			names = append(names, op.name)
 		}
 	}
 	if counts["parked"] == 0 {
-		t.Error("no job was parked")
+		names = append(names, "parked")
 	}
+	return names
 }
 
 // operations by name, with their weight.
@@ -114,10 +123,14 @@ var operations = []struct {
 	{"undrop", 2, (*walker).undrop},
 	{"time passes", 12, (*walker).timePasses},
 	{"hand out", 20, (*walker).handOut},
+	{"expand", 3, (*walker).expand},
 	{"decide", 3, (*walker).decide},
 	{"finish", 18, (*walker).finish},
 	{"cancel", 2, (*walker).cancel},
 	{"deliver", 3, (*walker).deliver},
+	{"park a post", 2, (*walker).parkPost},
+	{"free a post", 2, (*walker).freePost},
+	{"drop a post", 1, (*walker).dropPost},
 }
 
 func (w *walker) step() string {
@@ -189,6 +202,7 @@ func (w *walker) job() job.Job {
 		j.Script = job.ContentOf([]byte{byte(w.IntN(3))})
 	}
 	if w.IntN(3) == 0 {
+		j.Retention = job.Retention{Builds: int64(w.IntN(3)) - 1}
 		j.Limits = job.Limits{Timeout: time.Duration(w.IntN(3)) * time.Hour, MaxArtifacts: 1 << 20}
 		j.Retries = job.Retries{Tries: w.IntN(6), OnFailure: w.IntN(2) == 0, OnTimeout: w.IntN(2) == 0}
 	}
@@ -328,6 +342,12 @@ func (w *walker) build() (id uuid.UUID) {
 	return id
 }
 
+func (w *walker) expand() bool {
+	id, script := w.build(), job.ContentOf([]byte{byte(w.IntN(3))})
+	e, err := w.state.Expand(id, script)
+	return w.change(w.model.expand(id, script), e, err)
+}
+
 func (w *walker) decide() bool {
 	id := w.build()
 	result := job.Failure(job.Cancelled, "cancelled: by me")
@@ -353,7 +373,7 @@ func (w *walker) finish() bool {
 	}
 	end := schedule.End{
 		UUID: w.build(), Result: result,
-		Upload: w.IntN(2) == 0, Uncounted: w.IntN(6) == 0, Final: w.IntN(8) == 0,
+		Remotes: [][]string{nil, {"a"}, {"a", "b"}}[w.IntN(3)], Uncounted: w.IntN(6) == 0, Final: w.IntN(8) == 0,
 	}
 	e, err := w.state.Finish(w.now, end, schedule.DefaultBackoff)
 	return w.change(w.model.finish(w.now, end), e, err)
@@ -376,20 +396,43 @@ func (w *walker) cancel() bool {
 	return w.change(w.model.cancel(func(r modelRun) bool { return r.id == id }), e, err)
 }
 
+// post is a build that was handed out and a remote, mostly one that waits for it.
+func (w *walker) post() (id uuid.UUID, remote string) {
+	if n := len(w.model.outbox); n > 0 && w.IntN(4) > 0 {
+		p := w.model.outbox[w.IntN(n)]
+		return p.UUID, p.Remote
+	}
+	return w.build(), []string{"", "a", "b", "c"}[w.IntN(4)]
+}
+
 func (w *walker) deliver() bool {
-	if len(w.uuids) == 0 {
-		return false
+	id, remote := w.post()
+	e, err := w.state.Deliver(id, remote)
+	return w.change(w.model.unpost(id, remote), e, err)
+}
+
+func (w *walker) dropPost() bool {
+	id, remote := w.post()
+	e, err := w.state.DropPost(id, remote)
+	return w.change(w.model.unpost(id, remote), e, err)
+}
+
+func (w *walker) parkPost() bool {
+	id, remote := w.post()
+	e, err := w.state.Park(id, remote, "answered 400")
+	return w.change(w.model.parkPost(id, remote, "answered 400"), e, err)
+}
+
+func (w *walker) freePost() bool {
+	id, remote := w.post()
+	e, ok := w.state.Free(id, remote)
+	if legal := w.model.freePost(id, remote); legal != ok {
+		w.t.Fatalf("freeing %v of %q: %v, model says %v", id, remote, ok, legal)
 	}
-	id := w.uuids[w.IntN(len(w.uuids))]
-	if len(w.model.outbox) > 0 && w.IntN(2) == 0 {
-		id = w.model.outbox[w.IntN(len(w.model.outbox))]
+	if ok {
+		w.apply(e)
 	}
-	i := slices.Index(w.model.outbox, id)
-	if i >= 0 {
-		w.model.outbox = slices.Delete(w.model.outbox, i, i+1)
-	}
-	e, err := w.state.Deliver(id)
-	return w.change(i >= 0, e, err)
+	return ok
 }
 
 func (w *walker) checkInvariants(what string) {

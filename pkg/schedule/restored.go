@@ -5,8 +5,6 @@ import (
 
 	"builder/pkg/der"
 	"builder/pkg/job"
-
-	"github.com/google/uuid"
 )
 
 // The events in this file state what is, instead of what happened. Snapshots
@@ -109,7 +107,8 @@ func (s *State) share(run *job.Run) *job.Run {
 //
 //	[14] { uuid Uuid, run Run, try INTEGER, worker UTF8String, started Instant,
 //	       workerID UTF8String, decided SEQUENCE OF Decision (SIZE (0|1)),
-//	       wish SEQUENCE OF Result (SIZE (0|1)) }
+//	       wish SEQUENCE OF Result (SIZE (0|1)),
+//	       expanded SEQUENCE OF Content (SIZE (0|1)) }
 //	Decision ::= SEQUENCE { result Result, at Instant }
 type RestoredBuilding struct{ Building *Building }
 
@@ -133,6 +132,11 @@ func (e RestoredBuilding) encode(w *der.Writer) {
 	w.Sequence(func() {
 		if wish := e.Building.Wish; wish != nil {
 			job.EncodeResult(w, *wish)
+		}
+	})
+	w.Sequence(func() {
+		if !e.Building.Expanded.IsZero() {
+			job.EncodeContent(w, e.Building.Expanded)
 		}
 	})
 }
@@ -161,6 +165,12 @@ func decodeRestoredBuilding(r *der.Reader) Event {
 			in.Done()
 		}
 	}
+	if r.More() {
+		if in := r.Enter(der.Sequence); in.More() {
+			b.Expanded = job.DecodeContent(&in)
+			in.Done()
+		}
+	}
 	return RestoredBuilding{b}
 }
 
@@ -177,20 +187,29 @@ func (e RestoredBuilding) apply(s *State) error {
 
 // RestoredUpload is a build at the end of the outbox.
 //
-//	[15] { uuid Uuid }
-type RestoredUpload struct{ UUID uuid.UUID }
+//	[15] { uuid Uuid, remote, parked UTF8String }
+type RestoredUpload struct{ Post Post }
 
 func (RestoredUpload) tag() int { return tagRestoredUpload }
 
-func (e RestoredUpload) encode(w *der.Writer) { encodeUUID(w, e.UUID) }
+func (e RestoredUpload) encode(w *der.Writer) {
+	encodePost(w, e.Post.UUID, e.Post.Remote)
+	w.Text(e.Post.Parked)
+}
 
-func decodeRestoredUpload(r *der.Reader) Event { return RestoredUpload{job.DecodeUUID(r)} }
+func decodeRestoredUpload(r *der.Reader) Event {
+	p := Post{UUID: job.DecodeUUID(r)}
+	if r.More() {
+		p.Remote, p.Parked = decodeRemote(r), r.Text()
+	}
+	return RestoredUpload{p}
+}
 
 func (e RestoredUpload) apply(s *State) error {
-	if s.unsent[e.UUID] != nil {
-		return fmt.Errorf("build %v is to be uploaded twice", e.UUID)
+	if s.posted(e.Post.UUID, e.Post.Remote) != nil {
+		return fmt.Errorf("build %v is to be uploaded twice to %q", e.Post.UUID, e.Post.Remote)
 	}
-	s.post(e.UUID)
+	s.post(e.Post)
 	return nil
 }
 

@@ -5,7 +5,7 @@
 //	entry      a scheduled job, its plan, the time it is due next
 //	platform   known or dropped, with the queue of runs that wait for it
 //	building   one attempt at a run, on one worker
-//	outbox     ended builds that are still to be uploaded
+//	outbox     ended builds that some remote does not have yet
 //
 // A change has two halves. A decision (Schedule, Execute, Due, HandOut, ...)
 // looks at the state and returns an event, or an error for people; it changes
@@ -41,9 +41,9 @@ type State struct {
 	platforms map[string]*platform
 	waiting   map[uint64]*waiting
 	building  map[uuid.UUID]*Building
-	outbox    *list.List // of uuid.UUID, in the order of their end
-	unsent    map[uuid.UUID]*list.Element
-	runs      uint64 // the last run id given
+	outbox    *list.List                    // of Post, in the order of their end
+	unsent    map[uuid.UUID][]*list.Element // one for each remote
+	runs      uint64                        // the last run id given
 }
 
 // New is a State in which nothing is known.
@@ -54,7 +54,7 @@ func New() *State {
 		waiting:   map[uint64]*waiting{},
 		building:  map[uuid.UUID]*Building{},
 		outbox:    list.New(),
-		unsent:    map[uuid.UUID]*list.Element{},
+		unsent:    map[uuid.UUID][]*list.Element{},
 	}
 }
 
@@ -132,17 +132,6 @@ func (s *State) Buildings() iter.Seq[*Building] {
 	return func(yield func(*Building) bool) {
 		for _, b := range s.building {
 			if !yield(b) {
-				return
-			}
-		}
-	}
-}
-
-// Outbox yields the builds that are to be uploaded, the first ended first.
-func (s *State) Outbox() iter.Seq[uuid.UUID] {
-	return func(yield func(uuid.UUID) bool) {
-		for e := s.outbox.Front(); e != nil; e = e.Next() {
-			if !yield(e.Value.(uuid.UUID)) {
 				return
 			}
 		}

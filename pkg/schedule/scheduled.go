@@ -84,6 +84,9 @@ func (s *State) checkJob(j job.Job, isNew bool) error {
 	if err := j.Retries.Check(); err != nil {
 		return fmt.Errorf("retries of job %q: %w", j.Name, err)
 	}
+	if err := j.Retention.Check(); err != nil {
+		return fmt.Errorf("retention of job %q: %w", j.Name, err)
+	}
 	if err := j.Resources.Check(); err != nil {
 		return fmt.Errorf("resources of job %q: %w", j.Name, err)
 	}

@@ -8,8 +8,6 @@ import (
 	"slices"
 
 	"builder/pkg/job"
-
-	"github.com/google/uuid"
 )
 
 // Snapshot yields records that, applied to a [New] State, make one equal to s
@@ -24,7 +22,7 @@ func (s *State) Snapshot() iter.Seq[[]byte] {
 		queued = slices.AppendSeq(queued, s.Queue(p.Name))
 	}
 	building := slices.Collect(maps.Values(s.building))
-	outbox := slices.AppendSeq(make([]uuid.UUID, 0, len(s.unsent)), s.Outbox())
+	outbox := slices.AppendSeq(make([]Post, 0, len(s.unsent)), s.Outbox())
 	runs := s.runs
 
 	return func(yield func([]byte) bool) {
@@ -51,8 +49,8 @@ func (s *State) Snapshot() iter.Seq[[]byte] {
 				return
 			}
 		}
-		for _, id := range outbox {
-			if !put(RestoredUpload{id}) {
+		for _, post := range outbox {
+			if !put(RestoredUpload{post}) {
 				return
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"builder/pkg/wire"
+
+	"github.com/google/uuid"
 )
 
 // acceptPause is how long accepting rests after an error, so that a process out
@@ -99,12 +101,15 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 		Program: s.Program,
 		Capabilities: []string{
 			wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapLimits, wire.CapResources,
-			wire.CapResume, wire.CapAlive,
+			wire.CapResume, wire.CapAlive, wire.CapFetch, wire.CapOutbox, wire.CapRetention, wire.CapStore,
 		},
+		Nonce:  nonce(),
+		Stores: s.Stores.Prefixes(),
+		Beat:   s.Heartbeat,
 	})
 	if err == nil {
 		if peer.Can(wire.CapAlive) {
-			conn.KeepAlive(s.Heartbeat, 3*s.Heartbeat)
+			conn.KeepAlive(wire.Beat(s.Heartbeat, peer.Beat), wire.Patience*s.Heartbeat)
 		}
 		if peer.Role == wire.Worker {
 			err = s.serveWorker(ctx, conn, peer, began, nc)
@@ -123,6 +128,12 @@ func (s *Server) session(ctx context.Context, nc net.Conn) {
 			part(nc)
 		}
 	}
+}
+
+// nonce is one that no connection has had.
+func nonce() []byte {
+	id := uuid.New()
+	return id[:]
 }
 
 func isSilence(err error) bool {

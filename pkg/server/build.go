@@ -26,6 +26,7 @@ type build struct {
 	origin   time.Time // of the console's deltas where the worker sends none
 	draft    *store.Draft
 	script   job.Content
+	release  func()        // of the script, that the record is to name
 	duration time.Duration // on the worker's clock; 0 if it sent none
 	notes    []string
 	place    job.Place // as the worker says
@@ -34,7 +35,7 @@ type build struct {
 func (s *Server) newBuild(building *schedule.Building) *build {
 	run := building.Run
 	return &build{
-		Server: s, live: s.building.get(building.UUID), origin: time.Now(),
+		Server: s, live: s.building.get(building.UUID), origin: time.Now(), release: func() {},
 		limits: run.Job.Limits.Or(job.Limits{Timeout: s.Timeout}).Or(job.DefaultLimits),
 		log: s.Log.With().Str("job", run.Job.Name).Str("build", building.UUID.String()).
 			Str("platform", run.Platform).Str("worker", building.Worker).Logger(),
@@ -60,29 +61,58 @@ func (b *build) tooOld(peer wire.Peer) error {
 	return nil
 }
 
-// script makes the text that a run executes.
-func (s *Server) script(run *job.Run) ([]byte, job.Content, error) {
-	if run.Job.Template == "" {
-		in, err := s.store.OpenChecked(run.Job.Script)
+// prepare makes the text that the build executes. What a template became is durable
+// then: a server that starts while the build runs could not make it again.
+func (b *build) prepare(ctx context.Context) ([]byte, error) {
+	b.script = b.Run.Job.Script
+	if b.Run.Job.Template == "" {
+		in, err := b.store.OpenChecked(b.script)
 		if err != nil {
-			return nil, job.Content{}, fmt.Errorf("opening the script: %w", err)
+			return nil, fmt.Errorf("opening the script: %w", err)
 		}
 		defer in.Close()
 		text, err := io.ReadAll(in)
 		if err != nil {
-			return nil, job.Content{}, fmt.Errorf("reading the script: %w", err)
+			return nil, fmt.Errorf("reading the script: %w", err)
 		}
-		return text, run.Job.Script, nil
+		return text, nil
 	}
-	text, err := s.expand(run.Job, run.Platform)
+	text, err := b.expand(b.Run.Job, b.Run.Platform)
 	if err != nil {
-		return nil, job.Content{}, err
+		return nil, err
 	}
-	content, err := s.store.Put(bytes.NewReader(text))
+	script, release, err := b.store.PutHeld(bytes.NewReader(text))
 	if err != nil {
-		return nil, job.Content{}, fmt.Errorf("keeping the script: %w", err)
+		return nil, unkept{err}
 	}
-	return text, content, nil
+	b.release = release
+	err = b.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
+		e, err := st.Expand(b.UUID, script)
+		return []schedule.Event{e}, err
+	})
+	if err != nil {
+		return nil, unkept{err}
+	}
+	b.script = script
+	return text, nil
+}
+
+// unkept marks that the server, not the job, is why there is no script.
+type unkept struct{ error }
+
+func (u unkept) Unwrap() error { return u.error }
+
+// unprepared is the end of a build without a script.
+func unprepared(err error) job.Result {
+	if errors.As(err, &unkept{}) {
+		return job.Failure(job.ServerSide, "the server could not keep the script: %v", err)
+	}
+	return job.Failure(job.Setup, "%v", err)
+}
+
+// halted reports whether err says that the server ends. The next one goes on.
+func halted(ctx context.Context, err error) bool {
+	return err != nil && (ctx.Err() != nil || errors.Is(err, errStopped))
 }
 
 // end makes the build's end durable: first the record and all that it names, then
@@ -90,13 +120,15 @@ func (s *Server) script(run *job.Run) ([]byte, job.Content, error) {
 // error is schedule.ErrEnded when the build had ended before, or says that the
 // server ends: the next one goes on.
 func (b *build) end(ctx context.Context, result job.Result, uncounted bool) error {
+	defer b.release()
 	record := b.commit(b.record(result))
 	again := false
+	remotes := b.destinations(record.Result)
 	err := b.retry(ctx, "ending the build", func() error {
 		return b.owner.change(ctx, func(st *schedule.State, now time.Time) ([]schedule.Event, error) {
 			e, err := st.Finish(now, schedule.End{
-				UUID: b.UUID, Result: record.Result, Upload: b.outbox != nil && uploadable(record.Result), Uncounted: uncounted,
-				Final: record.Result.Cause == job.Cancelled,
+				UUID: b.UUID, Result: record.Result, Remotes: remotes, Uncounted: uncounted,
+				Final: result.Cause == job.Cancelled, // also one that could not be kept
 			}, b.Backoff)
 			again = e.Again
 			return []schedule.Event{e}, err
@@ -106,16 +138,13 @@ func (b *build) end(ctx context.Context, result job.Result, uncounted bool) erro
 		return err // the server ends; the next one adopts the record
 	}
 	b.closeDraft()
-	if err == nil && b.outbox != nil && uploadable(record.Result) {
-		b.outbox.Add(b.UUID, record.Job)
+	if err == nil {
+		b.post(b.UUID, record.Job, remotes)
 	}
 	b.building.end(b.live, record, again)
 	b.log.Info().Stringer("result", record.Result).Dur("dur", record.Finished.Sub(record.Started)).Msg("build ended")
 	return err
 }
-
-// uploadable leaves out ends that tell nothing of the job.
-func uploadable(r job.Result) bool { return !r.Infrastructure() }
 
 // record is the build as it is kept.
 func (b *build) record(result job.Result) job.Build {

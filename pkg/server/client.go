@@ -28,6 +28,9 @@ var (
 	}
 	ownRequests = append([]wire.Kind{
 		wire.KindDefine, wire.KindStatus, wire.KindWatch, wire.KindList, wire.KindExport, wire.KindCancel,
+		wire.KindDescribe, wire.KindFetch, wire.KindFind,
+		wire.KindOutbox, wire.KindOutboxChange,
+		wire.KindPin, wire.KindPrune,
 	}, legacyRequests...)
 )
 
@@ -174,6 +177,20 @@ func (c *clientSession) serve(ctx context.Context, m wire.Message) error {
 		return c.export(m.What)
 	case wire.Cancel:
 		return c.cancel(ctx, m)
+	case wire.Describe:
+		return c.describe(ctx, m)
+	case wire.Fetch:
+		return c.fetch(ctx, m)
+	case wire.Find:
+		return c.findBuilds(ctx, m)
+	case wire.Outbox:
+		return c.outbox(ctx, m)
+	case wire.OutboxChange:
+		return c.outboxChange(ctx, m)
+	case wire.Pin:
+		return c.pin(m)
+	case wire.Prune:
+		return c.attended(ctx, func(ctx context.Context) error { return c.pruneAsked(ctx, m) })
 	}
 	return fmt.Errorf("%w: %v", wire.ErrUnexpected, m.Kind())
 }
@@ -205,10 +222,11 @@ func (c *clientSession) schedule(ctx context.Context, j job.Job, script []byte, 
 		if err := c.mayDefine(ctx, j, plan, update); err != nil {
 			return err
 		}
-		content, err := c.store.Put(bytes.NewReader(script))
+		content, release, err := c.store.PutHeld(bytes.NewReader(script))
 		if err != nil {
 			return fmt.Errorf("keeping the script: %w", err)
 		}
+		defer release()
 		j.Script = content
 	}
 	var accepted wire.Accepted
@@ -310,7 +328,7 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 	if m.Reason != "" {
 		result.Text += ": " + shorten(m.Reason)
 	}
-	known, dequeued := false, false
+	known, dequeued, stopped := false, false, false
 	var found []*live
 	err := c.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
 		known = st.Entry(m.What) != nil
@@ -328,6 +346,7 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 			// Here, in the owner's turn: the end of a build that is decided later
 			// knows that its run must not be tried again.
 			l.cancel(result)
+			stopped = true
 			if wish, first, err := st.Wish(l.UUID, result); err == nil && first {
 				events = append(events, wish)
 			}
@@ -337,7 +356,10 @@ func (c *clientSession) cancel(ctx context.Context, m wire.Cancel) error {
 		}
 		return events, nil
 	})
-	if err != nil {
+	switch {
+	case err != nil && stopped:
+		return fmt.Errorf("builds that run are stopped, but a server that starts before they have ended would not know: %w", err)
+	case err != nil:
 		return err
 	}
 	c.building.touch()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"time"
 
 	"builder/pkg/store"
 	"builder/pkg/wire"
@@ -19,7 +21,7 @@ type delivery struct {
 
 // deliver takes the contents of a build that the store lacks, until none is
 // lacking. What broke off goes on where it was, over the next connection.
-func (s *Server) deliver(ctx context.Context, conn *wire.Conn, identity string, id uuid.UUID) error {
+func (s *Server) deliver(ctx context.Context, conn *wire.Conn, identity string, id uuid.UUID) (err error) {
 	h, foreign := s.crew.find(identity, id)
 	switch {
 	case foreign:
@@ -31,7 +33,12 @@ func (s *Server) deliver(ctx context.Context, conn *wire.Conn, identity string, 
 	if err := h.admit(d); err != nil {
 		return err
 	}
-	defer h.dismiss(d)
+	defer func() {
+		h.dismiss(d) // first: else the end of the build would close the connection, before it is told why
+		if errors.Is(err, errProtocol) {
+			h.condemn(err)
+		}
+	}()
 	for {
 		lacking := h.draft.Lacking()
 		if len(lacking) == 0 {
@@ -46,9 +53,6 @@ func (s *Server) deliver(ctx context.Context, conn *wire.Conn, identity string, 
 		}
 		for _, w := range want.Contents {
 			if err := h.receive(ctx, conn, w); err != nil {
-				if errors.Is(err, errProtocol) {
-					h.condemn(err)
-				}
 				return err
 			}
 		}
@@ -103,9 +107,26 @@ func (h *held) receive(ctx context.Context, conn *wire.Conn, w wire.Wanted) erro
 			return violation("content %v from %d with %d octets, expected %v from %d with %d",
 				m.Content, m.Offset, m.Size, w.Content, w.Offset, w.Content.Size-w.Offset)
 		}
-		if err := h.draft.Deliver(w.Content, w.Offset, m); err != nil && !errors.Is(err, store.ErrMismatch) {
+		if err := h.draft.Deliver(w.Content, w.Offset, arriving{m, h}); err != nil && !errors.Is(err, store.ErrMismatch) {
 			return err
 		}
 	}
 	return nil
+}
+
+// arriving is a content of a build that is told when something of it comes.
+type arriving struct {
+	in io.Reader
+	*held
+}
+
+// Read implements io.Reader.
+func (a arriving) Read(p []byte) (int, error) {
+	n, err := a.in.Read(p)
+	if n > 0 {
+		a.mu.Lock()
+		a.arrived = time.Now()
+		a.mu.Unlock()
+	}
+	return n, err
 }

@@ -185,6 +185,34 @@ func TestHostileDelivery(t *testing.T) {
 	}
 }
 
+// TestUnmoved: a worker that stays and brings nothing of what it offered does not
+// hold up its build, nor keep it from telling how it ended.
+func TestUnmoved(t *testing.T) {
+	r := start(t)
+	p, id, _ := r.offered("kept", "came before")
+	p.receive(wire.KindWant)
+	d := r.delivering(id)
+	d.wanted()
+	d.send(content("came before", 0))
+	d.receive(wire.KindSuccess)
+	stored(t, p, id)
+	p.Close()
+	r.config.CollectTimeout = 1
+	r.restart()
+	r.execute("one")
+	p, id, _ = r.offered("kept", "came before", "never", "does not come")
+	p.receive(wire.KindWant)
+	stored(t, p, id)
+	build := r.record(id)
+	if !build.Result.Success() || len(build.Notes) != 1 || !strings.Contains(build.Notes[0], "never") {
+		t.Errorf("result %v, notes %q", build.Result, build.Notes)
+	}
+	if diff := cmp.Diff(map[string]string{"kept": "came before"}, r.export(id).Files); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	r.idle("one")
+}
+
 // TestCollectTimeout: artifacts of a cancelled build may follow, but not for ever.
 func TestCollectTimeout(t *testing.T) {
 	for name, in := range map[string]bool{"in time": true, "too late": false} {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -99,6 +100,27 @@ func TestFullWhileEnding(t *testing.T) {
 	w.receive(wire.KindStored)
 }
 
+// TestFullCancel: a cancel that can not be kept stops the build all the same, and
+// who asked is told both.
+func TestFullCancel(t *testing.T) {
+	files := newFaulty()
+	r := start(t, func(c *server.Config) { c.Files = files })
+	p, id := r.handedOut()
+	files.set(failing(syscall.ENOSPC, "journal", "write"))
+	err := r.client().Cancel(t.Context(), "one", "")
+	if err == nil || !strings.Contains(err.Error(), "are stopped") || !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		t.Errorf("cancelling: %v", err)
+	}
+	stop := p.receive(wire.KindStop).(wire.Stop)
+	files.set(nil)
+	p.send(wire.Done{UUID: id, Result: stop.Result})
+	stored(t, p, id)
+	if build := r.ended("one", 1)[0]; build.Result.Cause != job.Cancelled {
+		t.Errorf("result %v", build.Result)
+	}
+	r.idle("one")
+}
+
 // TestFullStore: what a build brings can not be kept. It ends as the server's
 // failure, is tried again, and goes well when there is space again.
 func TestFullStore(t *testing.T) {
@@ -182,5 +204,65 @@ func TestReadyWhileSyncing(t *testing.T) {
 	first.Close()
 	if got := second.begin(); got.Build.Try != 2 {
 		t.Errorf("handed out: %+v", got.Build)
+	}
+}
+
+// TestFullStart: a server starts on a full disk and shows what there is. Builds that
+// were left running end, or go on, when there is space again.
+func TestFullStart(t *testing.T) {
+	for name, fault := range map[string]func(op, name string) error{
+		"everything":  failing(syscall.ENOSPC, "", "write", "open", "mkdir"),
+		"the journal": failing(syscall.ENOSPC, "/journal-", "write"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := newFaulty()
+			r := start(t, func(c *server.Config) { c.Files = files })
+			w := r.requested(wire.OwnVersion, "q")
+			r.schedule("ended", "q", "x")
+			id := w.begin().Build.UUID
+			w.send(wire.Finish{UUID: id, Result: success})
+			w.receive(wire.KindStored)
+			w.send(wire.JobRequested{Platform: "q"})
+			r.schedule("tied", "q", "x")
+			tied := w.begin().Build
+			p, _ := r.returning("w")
+			p.send(wire.JobRequested{Platform: "p"})
+			r.schedule("one", "p", "x")
+			held := p.begin().Build.UUID
+			p.send(lines(held, 0, "first"))
+			r.watch(wire.Watch{What: "one"}).expect(t, "begin 1", "line first")
+			r.halt()
+			var settled atomic.Bool
+			files.set(func(op, name string) error {
+				if strings.Contains(name, "/journal-") && (op == "open" || settled.CompareAndSwap(false, op == "write")) {
+					return nil // what is there is opened, and its last batch written once more in its place
+				}
+				return fault(op, name)
+			})
+			r.start()
+			if status := r.status(); len(status.Jobs) != 3 || len(status.Building) != 2 {
+				t.Errorf("status: %+v", status)
+			}
+			r.watch(wire.Watch{What: id.String()}).expect(t, "begin 1", "final exited 0")
+			_, err := r.client().Schedule(t.Context(), job.Job{Name: "new", Platform: "p"}, []byte("new"), job.Plan{}, false)
+			if err == nil || !strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+				t.Errorf("scheduling: %v", err)
+			}
+			files.set(nil)
+			if build := r.ended("tied", 1)[0]; build.Result.Cause != job.WorkerLost {
+				t.Errorf("result %v", build.Result)
+			}
+			wait(t, "the run is queued again", func() bool {
+				queue := r.platform("q").Queue
+				return len(queue) == 1 && queue[0].ID == tied.Run && queue[0].Tries == 0
+			})
+			p, m := r.returning("w", wire.Held{UUID: held, Lines: 1})
+			resumed(t, m, held, 1)
+			p.send(wire.Done{UUID: held, Lines: 1, Result: success})
+			stored(t, p, held)
+			if diff := cmp.Diff([]string{"first"}, r.export(held).Lines); diff != "" {
+				t.Errorf("console (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

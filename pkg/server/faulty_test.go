@@ -9,10 +9,11 @@ import (
 
 // faulty is the system's file system with operations that fail as a test says:
 // it is asked before each, with its kind (open, mkdir, rename, remove, syncdir,
-// write, truncate, sync, read) and the name of the file.
+// write, truncate, sync, read, room) and the name of the file.
 type faulty struct {
 	system disk.OS
 	fail   atomic.Pointer[func(op, name string) error]
+	room   atomic.Pointer[disk.Room] // nil for the system's
 }
 
 func newFaulty() *faulty {
@@ -110,6 +111,17 @@ func (f *faultyFile) Sync() error {
 		return err
 	}
 	return f.File.Sync()
+}
+
+// Room is the system's, unless it fails.
+func (f *faulty) Room(dir string) (disk.Room, error) {
+	if err := f.check("room", dir); err != nil {
+		return disk.Room{}, err
+	}
+	if room := f.room.Load(); room != nil {
+		return *room, nil
+	}
+	return f.system.Room(dir)
 }
 
 func (f *faulty) OpenBarrier(dir string) (disk.Barrier, error) {

@@ -197,7 +197,7 @@ func (r *running) client() *client.Client {
 }
 
 func (r *running) newClient() *client.Client {
-	c := client.New(r.address, client.Options{Protocol: wire.OwnVersion})
+	c := client.New(r.address, client.Options{Protocol: wire.OwnVersion, KeepAlive: r.config.Heartbeat})
 	r.t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -287,6 +287,19 @@ func (r *running) ended(name string, n int) []job.Build {
 		r.t.Fatalf("%d builds of %s, expected %d", len(builds), name, n)
 	}
 	return builds
+}
+
+// notes are those in the record of a build that has ended.
+func (r *running) notes(id uuid.UUID) []string {
+	r.t.Helper()
+	p := r.dial(wire.Client, wire.OwnVersion)
+	p.send(wire.Watch{What: id.String()})
+	p.receive(wire.KindWatching)
+	for {
+		if m, ok := p.receive(wire.KindLines, wire.KindEnded).(wire.Ended); ok {
+			return m.Build.Notes
+		}
+	}
 }
 
 // worker runs a real worker, for builds as plain processes, until the test ends.

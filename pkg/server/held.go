@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -17,23 +18,27 @@ import (
 // woken by whatever happens to it. What follows from that is told by package life.
 type held struct {
 	*build
-	worker string // its identity
+	worker string    // its identity
+	left   bool      // by the last server
+	asked  time.Time // when contents were asked for first; zero if none were lacking. Who conducts the build knows
 
 	mu        sync.Mutex
-	link      *link       // the worker's connection, nil while it is away
-	heard     time.Time   // when the newest connection began on which the worker had it
-	unheard   bool        // the worker never got it
-	condemned *job.Result // the worker broke the rules
-	told      *link       // the connection on which it was told to stop
-	stopped   time.Time   // when it was first told
-	decided   time.Time   // when the result was fixed
-	result    job.Result  // as the worker says, or as decided; with offered or decided
-	done      *wire.Done  // as it came last, until it is offered
-	said      *job.Result // as the worker says on this connection
-	offered   bool        // the store knows the artifacts
-	delivery  *delivery   // the connection over which contents come, nil if none does
-	next      int64       // number of the next line
-	over      bool        // nothing may be added any more
+	link      *link                  // the worker's connection, nil while it is away
+	heard     time.Time              // when the newest connection began on which the worker had it
+	unheard   bool                   // the worker never got it
+	condemned *job.Result            // the worker broke the rules
+	told      *link                  // the connection on which it was told to stop
+	stopped   time.Time              // when it was first told
+	decided   time.Time              // when the result was fixed
+	result    job.Result             // as the worker says, or as decided; with offered or decided
+	done      *wire.Done             // as it came last, until it is offered
+	said      *job.Result            // as the worker says on this connection
+	offered   bool                   // the store knows the artifacts
+	arrived   time.Time              // the last octet that was lacking, or the offer
+	seen      map[job.Content]string // the conductor's: contents that lie in a store elsewhere, and where
+	delivery  *delivery              // the connection over which contents come, nil if none does
+	next      int64                  // number of the next line
+	over      bool                   // nothing may be added any more
 	news      chan struct{}
 	settled   chan struct{} // closed when it has ended, durably
 }
@@ -46,15 +51,9 @@ func (s *Server) hold(ctx context.Context, b *schedule.Building, l *link) {
 
 // resumeBuild goes on with a build after a restart of the server. Its worker is
 // away, and has all the patience that one gets from now on.
-func (s *Server) resumeBuild(b *schedule.Building) (*held, error) {
-	h := &held{build: s.newBuild(b), worker: b.WorkerID, news: make(chan struct{}, 1), settled: make(chan struct{})}
-	draft, err := s.store.Resume(b.Run.Job.Name, b.UUID)
-	if err != nil {
-		return nil, err
-	}
-	h.draft, h.console, h.script = draft, draft.Console(), b.Run.Job.Script
-	h.next = h.console.Lines()
-	close(h.begun)
+func (s *Server) resumeBuild(b *schedule.Building) *held {
+	h := &held{build: s.newBuild(b), worker: b.WorkerID, left: true, news: make(chan struct{}, 1), settled: make(chan struct{})}
+	h.script = b.Script()
 	h.setAway(time.Now())
 	if b.Wish != nil {
 		h.cancel(*b.Wish)
@@ -62,7 +61,22 @@ func (s *Server) resumeBuild(b *schedule.Building) (*held, error) {
 	if b.Decided != nil {
 		h.decided, h.result = b.DecidedAt, *b.Decided
 	}
-	return h, nil
+	return h
+}
+
+// reopen goes on with what the last server left of the build. Its worker waits for
+// that; with a full disk, until there is room. It is false when the server ends.
+func (h *held) reopen(ctx context.Context) bool {
+	defer close(h.begun)
+	return h.retry(ctx, "going on with a build that was left running", func() error {
+		draft, err := h.store.Resume(h.Run.Job.Name, h.UUID)
+		if err != nil {
+			return err
+		}
+		h.draft, h.console = draft, draft.Console()
+		h.next = h.console.Lines()
+		return nil
+	}) == nil
 }
 
 // wake makes the conductor look again.
@@ -128,8 +142,15 @@ func (h *held) condemn(cause error) {
 
 // conduct does the build up to its durable end, or to that of the server.
 func (h *held) conduct(ctx context.Context) {
-	if h.draft == nil {
-		if step := h.handOut(); step.End != nil {
+	if h.left {
+		if !h.reopen(ctx) {
+			return
+		}
+	} else {
+		switch step, ok := h.handOut(ctx); {
+		case !ok:
+			return // nobody has heard of it: the next server hands the run out again
+		case step.End != nil:
 			h.finish(ctx, step)
 			return
 		}
@@ -149,7 +170,7 @@ func (h *held) conduct(ctx context.Context) {
 		case <-h.news:
 		case <-timer.C:
 		}
-		h.offer()
+		h.offer(ctx)
 		h.tellStop()
 		step := h.look().Next(policy, time.Now())
 		switch {
@@ -169,10 +190,14 @@ func (h *held) conduct(ctx context.Context) {
 }
 
 // handOut sends the build to the worker and makes its place in the store: the
-// worker gets ready meanwhile. The step is the end of a build that could not begin.
-func (h *held) handOut() life.Step {
-	text, script, noScript := h.Server.script(h.Run)
-	h.script = script
+// worker gets ready meanwhile. The step is the end of a build that could not begin;
+// ok is false when the server ends.
+func (h *held) handOut(ctx context.Context) (step life.Step, ok bool) {
+	text, noScript := h.prepare(ctx)
+	if halted(ctx, noScript) {
+		close(h.begun)
+		return step, false
+	}
 	unsent := errors.New("its connection ended before it was handed the build")
 	h.mu.Lock()
 	l := h.link
@@ -189,16 +214,16 @@ func (h *held) handOut() life.Step {
 	case err != nil:
 		result = job.Failure(job.ServerSide, "the server could not begin the build: %v", err)
 	case noScript != nil:
-		result = job.Failure(job.Setup, "%v", noScript)
+		result = unprepared(noScript)
 	case unsent != nil:
 		h.neverHeard()
 		result = life.Lost(unsent)
-		return life.Step{End: &result, Uncounted: true}
+		return life.Step{End: &result, Uncounted: true}, true
 	default:
 		h.log.Info().Msg("build handed out")
-		return life.Step{}
+		return step, true
 	}
-	return life.Step{End: &result}
+	return life.Step{End: &result}, true
 }
 
 // begin is build.begin for one that others know of already.
@@ -266,7 +291,7 @@ func (h *held) ended(m wire.Done) (taken bool, err error) {
 	}
 	size := int64(0)
 	for _, a := range m.Artifacts {
-		size += a.Size
+		size += min(a.Size, math.MaxInt64-size)
 	}
 	switch {
 	case m.Lines != h.next && !h.over && h.console != nil:
@@ -294,7 +319,7 @@ func (h *held) settle() {
 
 // offer tells the store what the worker offers, and the worker whether anything
 // of it is wanted.
-func (h *held) offer() {
+func (h *held) offer(ctx context.Context) {
 	h.mu.Lock()
 	done, l := h.done, h.link
 	h.done = nil
@@ -302,12 +327,13 @@ func (h *held) offer() {
 	if done == nil {
 		return
 	}
+	h.see(ctx, done)
 	if err := h.draft.Offer(done.Artifacts); err != nil {
 		h.log.Error().Err(err).Msg("taking the offer of artifacts")
 	}
 	lacking := len(h.draft.Lacking()) > 0
 	h.mu.Lock()
-	h.offered, h.notes, h.place = true, done.Notes, done.Place
+	h.offered, h.arrived, h.notes, h.place = true, time.Now(), done.Notes, done.Place
 	if h.decided.IsZero() {
 		h.result = done.Result
 	}
@@ -316,6 +342,9 @@ func (h *held) offer() {
 	}
 	h.mu.Unlock()
 	if lacking && l != nil {
+		if h.asked.IsZero() {
+			h.asked = time.Now()
+		}
 		l.send(wire.Want{UUID: h.UUID})
 	}
 }
@@ -347,7 +376,7 @@ func (h *held) look() life.Build {
 	return life.Build{
 		Started: h.Started, Connected: h.link != nil, Away: h.awaySince(), Unheard: h.unheard, Condemned: h.condemned,
 		Wish: wish, Told: h.stopped, Offered: h.offered, Lacking: len(h.draft.Lacking()) > 0,
-		Result: h.result, Decided: h.decided,
+		Result: h.result, Arrived: h.arrived, Decided: h.decided,
 	}
 }
 
@@ -397,6 +426,9 @@ func (h *held) suspend() {
 // finish makes the end durable.
 func (h *held) finish(ctx context.Context, step life.Step) {
 	h.close()
+	if !h.asked.IsZero() && h.place.Kind != "" {
+		h.place.Add("deliver", time.Since(h.asked)) // the worker can not know when it says how the build ended
+	}
 	if h.draft != nil {
 		for _, lacking := range h.draft.Lacking() {
 			h.draft.Drop(lacking.Content, "the worker did not deliver it")

@@ -127,6 +127,40 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// TestRepeated: the network sends the beginning of a connection again, in which
+// nothing was held yet, while a build runs on it. The build goes on.
+func TestRepeated(t *testing.T) {
+	r := start(t)
+	r.schedule("one", "p", "script")
+	var first wire.Introduce
+	greet := func() *peer {
+		p := r.socket()
+		p.send(wire.ClientHello{Role: wire.Worker, Version: wire.OwnVersion})
+		welcome := p.receive(wire.KindWelcome).(wire.Welcome)
+		if first.ID == "" {
+			first = wire.Introduce{ID: "w", Capabilities: []string{wire.CapResume}, Nonce: welcome.Nonce}
+		}
+		p.send(first)
+		return p
+	}
+	p := greet()
+	p.send(wire.Holding{})
+	p.receive(wire.KindResume)
+	p.send(wire.JobRequested{Platform: "p"})
+	id := p.begin().Build.UUID
+	again := greet()
+	if m := again.receive(wire.KindFailure).(wire.Failure); !strings.Contains(m.Text, "repeats") {
+		t.Errorf("failure %q", m.Text)
+	}
+	again.gone()
+	p.send(lines(id, 0, "printed"))
+	p.send(wire.Done{UUID: id, Lines: 1, Result: success})
+	stored(t, p, id)
+	if build := r.ended("one", 1)[0]; !build.Result.Success() {
+		t.Errorf("result %v", build.Result)
+	}
+}
+
 // TestNeverReceived: what the worker does not hold when it comes back it never
 // got. The run is handed out again, and that was no try.
 func TestNeverReceived(t *testing.T) {

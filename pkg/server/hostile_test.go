@@ -247,11 +247,7 @@ func TestArtifacts(t *testing.T) {
 		if took := build.Finished.Sub(build.Started); took < 0 || took > deadline {
 			t.Errorf("it took %v", took)
 		}
-		p := r.dial(wire.Client, wire.OwnVersion)
-		p.send(wire.Watch{What: build.UUID.String()})
-		p.receive(wire.KindWatching)
-		notes := p.receive(wire.KindEnded).(wire.Ended).Build.Notes
-		if len(notes) != 7+i {
+		if notes := r.notes(build.UUID); len(notes) != 7+i {
 			t.Errorf("%d notes: %.300q", len(notes), notes)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/schedule"
@@ -21,6 +22,8 @@ type snapshot struct {
 	queues    map[string][]*job.Run
 	building  []*schedule.Building
 	waiting   map[string][]*waiter
+	posts     map[string]*wire.RemoteStatus
+	paused    string // why no builds are handed out
 }
 
 // snapshot takes as little of the owner's time as it can.
@@ -30,6 +33,8 @@ func (s *Server) snapshot(ctx context.Context) (snapshot, error) {
 		snap.entries = slices.AppendSeq(make([]*schedule.Entry, 0, st.Len()), st.Entries())
 		snap.platforms = st.Platforms()
 		snap.building = slices.Collect(st.Buildings())
+		snap.posts = countPosts(st)
+		snap.paused = s.owner.reserve.check(time.Now())
 		for _, p := range snap.platforms {
 			snap.queues[p.Name] = slices.Collect(st.Queue(p.Name))
 			snap.waiting[p.Name] = s.pool.all(p.Name)
@@ -143,9 +148,9 @@ func (c *clientSession) status(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	m := wire.StatusSource{Jobs: each(snap.entries, func(e *schedule.Entry) wire.JobStatus {
+	m := wire.StatusSource{Paused: snap.paused, Jobs: each(snap.entries, func(e *schedule.Entry) wire.JobStatus {
 		return wire.JobStatus{Job: e.Job, Plan: e.Plan, Next: e.Next, Parked: e.Parked()}
-	})}
+	}), Remotes: c.remoteStatus(snap.posts)}
 	for _, b := range snap.building {
 		status := buildStatus(b)
 		if l := c.building.get(b.UUID); l != nil {

@@ -138,6 +138,11 @@ func TestWorkerLost(t *testing.T) {
 				if diff := cmp.Diff([]string{"begun"}, r.export(build.UUID).Lines); diff != "" {
 					t.Errorf("console (-want +got):\n%s", diff)
 				}
+				// One of ours kills the script when its connection ends.
+				notes := strings.Join(r.notes(build.UUID), "\n")
+				if unseen := strings.Contains(notes, "the script may still be running"); unseen != (version == wire.WorkerVersion) {
+					t.Errorf("notes %q", notes)
+				}
 			}
 			w := r.requested(wire.WorkerVersion, "p")
 			if got := w.job(); got.Job.Name != "other" {

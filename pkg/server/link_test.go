@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"builder/pkg/der"
 	"builder/pkg/job"
 	"builder/pkg/server"
 	"builder/pkg/wire"
@@ -32,6 +34,15 @@ func TestHostileWorker(t *testing.T) {
 			half.Size = 40 << 30
 			return wire.Done{UUID: id, Artifacts: []job.Artifact{{Path: "a", Content: half}, {Path: "b", Content: half}}}
 		}, "artifacts of 85899345920 octets"},
+		"more than can be counted": {func(id uuid.UUID) wire.Message {
+			var offered []job.Artifact
+			for i := range 4 {
+				content := job.ContentOf([]byte{byte(i)})
+				content.Size = der.MaxInt
+				offered = append(offered, job.Artifact{Path: strconv.Itoa(i), Content: content})
+			}
+			return wire.Done{UUID: id, Artifacts: offered}
+		}, "artifacts of 9223372036854775807 octets"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"builder/pkg/job"
-	"builder/pkg/schedule"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
@@ -192,11 +191,15 @@ func (c *clientSession) list(ctx context.Context, m wire.List) error {
 		return err
 	}
 	defer done()
-	builds, err := c.store.List(m.Job, int(limit))
+	builds, outputs, err := c.store.ListOutputs(m.Job, int(limit))
 	if err != nil {
 		return err
 	}
-	return c.send(wire.ListReply{Builds: builds})
+	marks, err := c.marks(builds)
+	if err != nil {
+		return err
+	}
+	return c.send(wire.ListReply{Builds: builds, Outputs: outputs, Marks: marks})
 }
 
 // export answers with a build's result file. Damage that is found before the
@@ -224,31 +227,4 @@ func (c *clientSession) export(what string) error {
 		return failed
 	}
 	return err
-}
-
-// uploads is where the outbox gets builds from.
-type uploads struct{ s *Server }
-
-// Open implements upload.Source.
-func (u uploads) Open(id uuid.UUID) (int64, func(io.Writer) error, error) {
-	return u.s.store.Export(id)
-}
-
-// Delivered implements upload.Source.
-func (u uploads) Delivered(ctx context.Context, id uuid.UUID) error {
-	return u.s.owner.change(ctx, func(st *schedule.State, _ time.Time) ([]schedule.Event, error) {
-		e, err := st.Deliver(id)
-		return []schedule.Event{e}, err
-	})
-}
-
-// fillOutbox hands over what was not delivered before.
-func (s *Server) fillOutbox() {
-	for id := range s.owner.state.Outbox() {
-		build, err := s.store.Build(id)
-		if err != nil {
-			s.Log.Error().Err(err).Stringer("build", id).Msg("reading a build that waits for upload")
-		}
-		s.outbox.Add(id, build.Job)
-	}
 }

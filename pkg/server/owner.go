@@ -32,7 +32,9 @@ type owner struct {
 	// handedOut hears of every build when its hand-out is durable, before its
 	// worker does.
 	handedOut func(*schedule.Building)
+	reserve   *reserve
 
+	blocked    bool      // a run and a worker wait for room on the disk
 	looked     time.Time // when the last turn began
 	resting    time.Time // after a failed Append: no change of our own before it
 	compacting chan error
@@ -116,6 +118,9 @@ func (o *owner) sleep(now time.Time) time.Duration {
 		return max(0, o.resting.Sub(now)) // there may be runs that were not handed out
 	}
 	wait := clockCheck
+	if o.blocked {
+		wait = reserveInterval
+	}
 	// What has come due since the last turn looked must not pass for seen.
 	if next, ok := o.state.NextDue(o.looked); ok {
 		wait = min(wait, max(0, next.Sub(now)))
@@ -307,13 +312,18 @@ func (t *turn) due() {
 	}
 }
 
-// handOut gives runs to waiting workers, the longest-waiting one first.
+// handOut gives runs to waiting workers, the longest-waiting one first, while there is
+// room on the disk.
 func (t *turn) handOut() {
+	t.blocked = false
 	for platform := range t.pool.platforms() {
 		for t.state.Ready(platform, t.now) {
 			w := t.pool.first(platform)
 			if w == nil {
 				break
+			}
+			if t.blocked = t.reserve.check(t.now) != ""; t.blocked {
+				return
 			}
 			t.pool.remove(w)
 			if w.gone() {

@@ -57,6 +57,9 @@ func TestRestart(t *testing.T) {
 			if build.Result.Cause != job.WorkerLost || !strings.Contains(build.Result.Text, "restarted") {
 				t.Errorf("%s: result %v", name, build.Result)
 			}
+			if notes := r.notes(build.UUID); len(notes) != 1 || !strings.Contains(notes[0], "may still be running") {
+				t.Errorf("%s: notes %q", name, notes)
+			}
 			queue := r.platform(name).Queue
 			if len(queue) != 1 || queue[0].Tries != 0 || !queue[0].After.IsZero() || queue[0].ID != build.Run {
 				t.Errorf("%s: queue %+v", name, queue)

@@ -9,7 +9,10 @@
 //	                 deliver.go   contents of one build of such a worker
 //	held.go        a build of such a worker: a goroutine of its own, whatever becomes of connections
 //	owner.go       the one goroutine that changes the state: journal first, then tell
+//	outbox.go      who is to have builds that have ended: frontends and hooks
 //	building.go    the builds that run, for observers and for those who cancel
+//	retention.go   the builds that go
+//	reserve.go     whether there is room for another one
 //
 // The invariant: what anybody is told is on disk.
 package server
@@ -26,8 +29,10 @@ import (
 	"time"
 
 	"builder/pkg/disk"
+	"builder/pkg/hooks"
 	"builder/pkg/job"
 	"builder/pkg/journal"
+	"builder/pkg/remote"
 	"builder/pkg/schedule"
 	"builder/pkg/store"
 	"builder/pkg/template"
@@ -42,8 +47,14 @@ import (
 // Config is what a Server needs to know.
 type Config struct {
 	Dir       string // data directory
-	ConfigDir string // templates
-	Upload    string // URL of a web frontend; "" for none
+	ConfigDir string // templates and hooks
+	// Uploads are the web frontends that are to have each build; no two of one name.
+	Uploads []*upload.Frontend
+	// HookTimeout is how long a hook may run; 0 means hooks.DefaultTimeout.
+	HookTimeout time.Duration
+	// Stores are those whose contents are taken and followed in place of having
+	// them here; no other is. Close closes their connections.
+	Stores remote.Stores
 	// Timeout ends builds that run longer; 0 means DefaultTimeout.
 	Timeout time.Duration
 	// Grace is how long a worker may take to end a build that it was told to
@@ -53,12 +64,23 @@ type Config struct {
 	// builds are lost; 0 means DefaultWorkerGrace.
 	WorkerGrace time.Duration
 	// CollectTimeout is how long the artifacts of a build may take whose result was
-	// decided here; 0 means DefaultCollectTimeout.
+	// decided here, and how long nothing may come of those of others; 0 means
+	// DefaultCollectTimeout.
 	CollectTimeout time.Duration
 	// Heartbeat is how often peers of ours tell that they are there; three times as
 	// long they may be silent. 0 means DefaultHeartbeat.
 	Heartbeat time.Duration
-	Backoff   schedule.Backoff // zero means schedule.DefaultBackoff
+	// Retention is what is kept of the builds of jobs that do not say it themselves;
+	// the zero value is everything.
+	Retention job.Retention
+	// UploadedDays is how many days the artifacts of a build are kept after the web
+	// frontend has them; 0 for as long as the build. It counts only with Upload.
+	UploadedDays int64
+	// Reserve is how many octets must be free on the disk of Dir for another build to
+	// be handed out. 0 means the smaller of 1 GiB and a twentieth of the disk, less
+	// that nothing has to be free.
+	Reserve int64
+	Backoff schedule.Backoff // zero means schedule.DefaultBackoff
 	// KeepAlive tells when a peer that went without a word is given up; not
 	// enabled means wire.KeepAlive.
 	KeepAlive net.KeepAliveConfig
@@ -92,12 +114,16 @@ type Server struct {
 	templates template.Dir
 	building  *buildings
 	crew      *crew
-	resumed   []*held        // builds that were left running, until Serve
-	outbox    *upload.Outbox // nil without Upload
+	resumed   []*held   // builds that were left running and go on, until Serve
+	orphans   []*orphan // those that do not, and whose end the disk refused, until Serve
+	remotes   []*recipient
+	hooks     hooks.Dir
 	budget    *wire.Budget
 	crowd     crowd
 	replies   replies
 	unlock    func() error
+	elsewhere elsewhere
+	end       context.CancelFunc // of elsewhere
 }
 
 // Open locks the data directory, reads the state (that of the reference when
@@ -125,6 +151,8 @@ func Open(c Config) (_ *Server, err error) {
 		building: newBuildings(), crew: newCrew(), budget: wire.NewBudget(frameMemory),
 		replies: newReplies(),
 	}
+	over, end := context.WithCancel(context.Background())
+	s.elsewhere, s.end = elsewhere{c.Stores, over}, end
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -169,25 +197,24 @@ func (s *Server) open() error {
 	s.owner = &owner{
 		log: s.Log, journal: j, state: state, pool: s.pool, requests: make(chan *request, turnSize),
 		platforms: s.platformsOf, handedOut: s.building.begin, stopped: make(chan struct{}),
+		reserve: &reserve{files: s.Files, dir: s.Dir, octets: s.Reserve, log: s.Log},
 	}
 	running := func(id uuid.UUID) bool { return state.Building(id) != nil }
 	if s.store, err = store.Open(s.Files, s.Dir, running, s.Log); err != nil {
 		return err
 	}
-	if s.Upload != "" {
-		if s.outbox, err = upload.New(s.Upload, uploads{s}, s.Log); err != nil {
-			return err
-		}
+	s.store.Follow(s.elsewhere)
+	if err := s.makeRemotes(); err != nil {
+		return err
 	}
-	return nil
+	return s.address()
 }
 
 // Close releases what Open took. Serve must have returned.
 func (s *Server) Close() error {
 	var errs []error
-	for _, h := range s.resumed { // it was not served
-		h.suspend()
-	}
+	s.end()
+	s.Stores.Close()
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
 	}
@@ -205,18 +232,24 @@ func (s *Server) Close() error {
 // run then are ended at the next Open.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
-	if s.outbox != nil {
-		s.fillOutbox() // before the state has its owner
-	}
+	defer context.AfterFunc(ctx, s.end)()
+	s.fillOutbox() // before the state has its owner
 	for _, h := range s.resumed {
 		s.crew.begin(ctx, h)
 	}
-	s.resumed = nil
+	for _, o := range s.orphans {
+		s.crew.conducting.Go(func() { o.endLater(ctx) })
+	}
+	s.resumed, s.orphans = nil, nil
 	group.Go(func() error { return s.owner.run(ctx) })
 	group.Go(func() error { return s.accept(ctx, l) })
-	if s.outbox != nil {
-		group.Go(func() error { return s.outbox.Run(ctx) })
+	for _, r := range s.remotes {
+		group.Go(func() error { return r.outbox.Run(ctx) })
 	}
+	group.Go(func() error {
+		s.keepPruning(ctx)
+		return nil
+	})
 	err := group.Wait()
 	s.crew.conducting.Wait()
 	return err

@@ -5,11 +5,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"builder/pkg/client"
 	"builder/pkg/job"
+	"builder/pkg/server"
 	"builder/pkg/wire"
+
+	"github.com/google/uuid"
 )
 
 func (r *running) removeTemplate(name string) {
@@ -82,6 +86,19 @@ func TestTemplate(t *testing.T) {
 	}
 }
 
+// TestOddConfigDir: the directory of templates may have any name.
+func TestOddConfigDir(t *testing.T) {
+	r := start(t, func(c *server.Config) {
+		c.ConfigDir = filepath.Join(c.ConfigDir, "[a]*?")
+		if err := os.Mkdir(c.ConfigDir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	})
+	r.known("p")
+	r.template("t.template.p", "run")
+	r.scheduleTemplate("one", "", "t")
+}
+
 // TestNowhere: a job that no known platform has a template for is refused, with
 // what is missing.
 func TestNowhere(t *testing.T) {
@@ -143,4 +160,73 @@ func TestTemplateGone(t *testing.T) {
 	r.template("u.template", "run")
 	r.execute("three")
 	wait(t, "it runs", func() bool { return len(r.status().Building) == 1 })
+}
+
+// TestExpandedKept: a server that starts while builds run knows what their templates
+// became, whatever the files say by then.
+func TestExpandedKept(t *testing.T) {
+	r := start(t)
+	hand := map[string]func(platform string) (uuid.UUID, string){
+		"returning": func(platform string) (uuid.UUID, string) {
+			p, _ := r.returning("w")
+			p.send(wire.JobRequested{Platform: platform})
+			start := p.begin()
+			return start.Build.UUID, string(start.Script)
+		},
+		"own": func(platform string) (uuid.UUID, string) {
+			start := r.requested(wire.OwnVersion, platform).begin()
+			return start.Build.UUID, string(start.Script)
+		},
+		"old": func(platform string) (uuid.UUID, string) {
+			start := r.requested(wire.WorkerVersion, platform).job()
+			return start.UUID, string(start.Job.Script.Data)
+		},
+	}
+	r.template("t.template", "first on %%PLATFORM%%")
+	ids := map[string]uuid.UUID{}
+	for platform, hand := range hand {
+		r.scheduleTemplate(platform, platform, "t")
+		id, script := hand(platform)
+		if want := "first on " + platform; script != want {
+			t.Errorf("script %q, expected %q", script, want)
+		}
+		ids[platform] = id
+	}
+	r.template("t.template", "second on %%PLATFORM%%")
+	r.restart()
+	p, m := r.returning("w", wire.Held{UUID: ids["returning"]})
+	resumed(t, m, ids["returning"], 0)
+	p.send(wire.Done{UUID: ids["returning"], Result: success})
+	stored(t, p, ids["returning"])
+	for platform, id := range ids {
+		want := "first on " + platform
+		if build := r.ended(platform, 1)[0]; build.UUID != id || build.Script != job.ContentOf([]byte(want)) {
+			t.Errorf("%s: recorded %+v, expected the script %q", platform, build, want)
+		}
+		if e := r.export(id); string(e.Job.Script.Data) != want {
+			t.Errorf("%s: exported with the script %q, expected %q", platform, e.Job.Script.Data, want)
+		}
+	}
+}
+
+// TestExpandedUnkept: a disk that does not take what a template became is no
+// failure of the job.
+func TestExpandedUnkept(t *testing.T) {
+	files := newFaulty()
+	r := start(t, func(c *server.Config) { c.Files = files })
+	r.template("t.template", "run")
+	r.scheduleTemplate("one", "p", "t")
+	files.set(failing(syscall.ENOSPC, "/v1/tmp/", "open", "write"))
+	p, _ := r.returning("w")
+	p.send(wire.JobRequested{Platform: "p"})
+	build := r.ended("one", 1)[0]
+	if build.Result.Cause != job.ServerSide || !strings.Contains(build.Result.Text, syscall.ENOSPC.Error()) {
+		t.Errorf("result %v", build.Result)
+	}
+	p.receive(wire.KindStop) // of a build that it does not know
+	files.set(nil)
+	p.send(wire.JobRequested{Platform: "p"})
+	if start := p.begin(); string(start.Script) != "run" || start.Build.Run != build.Run || start.Build.Try != 1 {
+		t.Errorf("handed out %+v, after %+v", start, build)
+	}
 }

@@ -1,7 +1,10 @@
 package server
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -43,15 +46,15 @@ func (s *Server) checkTemplate(j job.Job) error {
 	if err := job.CheckName("template", j.Template); err != nil {
 		return err
 	}
-	generic := filepath.Join(s.ConfigDir, j.Template+".template")
-	files, err := filepath.Glob(generic + "*")
-	if err != nil {
+	generic := j.Template + ".template"
+	files, err := os.ReadDir(s.ConfigDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("looking for templates: %w", err)
 	}
 	found := false
 	for _, file := range files {
-		platform, ofPlatform := strings.CutPrefix(file, generic+".")
-		if file == generic {
+		platform, ofPlatform := strings.CutPrefix(file.Name(), generic+".")
+		if file.Name() == generic {
 			platform, ofPlatform = "any", true
 		}
 		if !ofPlatform || job.CheckName("platform", platform) != nil {
@@ -63,6 +66,7 @@ func (s *Server) checkTemplate(j job.Job) error {
 		found = true
 	}
 	if !found {
+		generic = filepath.Join(s.ConfigDir, generic)
 		return fmt.Errorf("no template %q: neither %s nor %s.PLATFORM exists on the server", j.Template, generic, generic)
 	}
 	return nil

@@ -40,8 +40,11 @@ type tied struct {
 // not bring, err says that the connection can not be used any more. The worker
 // hears of the build first: it gets ready while its place in the store is made.
 func (b *tied) conduct(ctx context.Context, gone error) (job.Result, error) {
-	text, script, noScript := b.Server.script(b.Run)
-	b.script = script
+	text, noScript := b.prepare(ctx)
+	if halted(ctx, noScript) {
+		close(b.begun)
+		return job.Result{}, noScript
+	}
 	if noScript == nil {
 		noScript = b.tooOld(wire.Peer{}) // those that can be as new come back, too
 	}
@@ -54,10 +57,10 @@ func (b *tied) conduct(ctx context.Context, gone error) (job.Result, error) {
 	}
 	switch {
 	case noScript != nil:
-		return job.Failure(job.Setup, "%v", noScript), gone
+		return unprepared(noScript), gone
 	case gone != nil:
 		b.unheard = !b.sent
-		return life.Lost(gone), gone
+		return b.lost(gone), gone
 	}
 	b.log.Info().Msg("build handed out")
 	return b.follow(ctx)
@@ -96,15 +99,34 @@ func (b *tied) follow(ctx context.Context) (job.Result, error) {
 	if !unstop() {
 		<-stopped
 	}
-	wish := b.wish()
-	switch {
-	case wish != nil && (result == nil || result.Infrastructure()):
+	wish, lost := b.wish(), job.Result{}
+	if result == nil {
+		lost = b.lost(err)
+		result = &lost
+	}
+	if wish != nil && result.Infrastructure() {
 		return *wish, err
-	case result == nil:
-		return life.Lost(err), err
 	}
 	return *result, err
 }
+
+// unseen is a note of a build that ended without its worker, which could not be told.
+const unseen = "the worker could not be told of the end: the script may still be running there"
+
+// lost is the end of a build that its worker did not end. One of ours kills the
+// script when its connection ends, one of the reference not before that prints.
+func (b *tied) lost(cause error) job.Result {
+	if b.sent && !b.own {
+		b.notes = append(b.notes, unseen)
+	}
+	if errors.Is(cause, io.EOF) {
+		cause = errGone
+	}
+	return life.Lost(cause)
+}
+
+// errGone is what EOF means here.
+var errGone = errors.New("its connection ended")
 
 // stopWorker ends a build before its time. The worker is heard on: its last
 // lines and its Finish follow. One that does not end the build within the grace

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"builder/pkg/server"
+	"builder/pkg/upload"
 	"builder/pkg/wire"
 
 	"github.com/google/go-cmp/cmp"
@@ -64,11 +65,25 @@ func (f *frontend) body(id uuid.UUID) []byte {
 	return f.bodies[id][0]
 }
 
+// uploads makes the frontends of these URLs.
+func uploads(t testing.TB, urls ...string) []*upload.Frontend {
+	t.Helper()
+	var all []*upload.Frontend
+	for _, url := range urls {
+		f, err := upload.NewFrontend(url, upload.FrontendOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
 // TestUpload delivers builds to a frontend: each once, through restarts, and 409
 // says that it was delivered.
 func TestUpload(t *testing.T) {
 	f := newFrontend(t)
-	r := start(t, func(c *server.Config) { c.Upload = f.URL + "/upload" })
+	r := start(t, func(c *server.Config) { c.Uploads = uploads(t, f.URL+"/upload") })
 	r.schedule("one", "p", "x")
 	build := func() uuid.UUID {
 		t.Helper()
@@ -94,7 +109,7 @@ func TestUpload(t *testing.T) {
 	tries := f.posts(second)
 	wait(t, "a further try after the restart", func() bool { return f.posts(second) > tries })
 	f.answer(http.StatusConflict)
-	wait(t, "the delivery", func() bool { return r.log.count("build uploaded", second.String()) > 0 })
+	wait(t, "the delivery", func() bool { return r.log.count("build delivered", second.String()) > 0 })
 	tries = f.posts(second)
 	r.restart()
 	r.execute("one")

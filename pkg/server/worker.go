@@ -185,7 +185,7 @@ func (s *Server) seen(ctx context.Context, platform string) error {
 func (w *workerSession) run(ctx context.Context, building *schedule.Building, gone error) (sent bool, err error) {
 	b := &tied{build: w.newBuild(building), conn: w.conn, own: w.own}
 	result, err := b.conduct(ctx, gone)
-	if err != nil && ctx.Err() != nil {
+	if halted(ctx, err) {
 		b.closeDraft()
 		return b.sent, err // the server ends; the next one ends the build
 	}

@@ -9,6 +9,7 @@ import (
 
 	"builder/pkg/console"
 	"builder/pkg/disk"
+	"builder/pkg/job"
 	"builder/pkg/store"
 
 	"github.com/google/uuid"
@@ -103,6 +104,33 @@ func BenchmarkRebuild(b *testing.B) {
 	}
 }
 
+func having(s *store.Store, c job.Content, want int) error {
+	n, err := s.Having(c.SHA256, 150)
+	if err == nil && n != want {
+		err = fmt.Errorf("%d found, want %d", n, want)
+	}
+	return err
+}
+
+// BenchmarkManyArtifacts is what a build with 100,000 of them costs the index.
+func BenchmarkManyArtifacts(b *testing.B) {
+	s := open(b, disk.OS{}, b.TempDir())
+	artifacts := make([]job.Artifact, 100_000)
+	n := 0
+	for b.Loop() {
+		n++
+		for i := range artifacts {
+			artifacts[i].Content = job.ContentOf(fmt.Append(nil, n, i))
+		}
+		build := buildOf("hello", n)
+		build.Artifacts = artifacts
+		s.AddToIndex(build)
+		if _, err := s.Find(job.ContentOf(nil).SHA256, 1); err != nil { // waits for it
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkLarge is what is asked of an index of 100,000 builds of 100 jobs. (Of
 // their directories there is none, so a start would empty it.)
 func BenchmarkLarge(b *testing.B) {
@@ -112,6 +140,9 @@ func BenchmarkLarge(b *testing.B) {
 		build := buildOf(fmt.Sprintf("job%d", n%100), n)
 		build.UUID = uuid.New()
 		ids[n] = build.UUID
+		build.Result = job.Result{}
+		// One artifact of its own, one that all have.
+		build.Artifacts = []job.Artifact{{Path: "bin/x", Content: job.ContentOf(build.UUID[:])}, {Path: "LICENSE", Content: job.ContentOf(nil)}}
 		s.AddToIndex(build)
 	}
 	if _, err := s.Build(uuid.Nil); err == nil { // waits for the index
@@ -130,6 +161,13 @@ func BenchmarkLarge(b *testing.B) {
 			_, err := s.Resolve(ids[500].String()[:10])
 			return err
 		},
+		"latest-success": func() error {
+			_, err := s.LatestSuccess("job7", "")
+			return err
+		},
+		// Without their records: the index alone.
+		"find-one": func() error { return having(s, job.ContentOf(ids[500][:]), 1) },
+		"find-all": func() error { return having(s, job.ContentOf(nil), 150) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {

@@ -54,6 +54,7 @@ func (d *Draft) commit(b job.Build) (job.Build, error) {
 		return job.Build{}, err
 	}
 	// A record may name contents only when they are there to stay.
+	d.hold.add(b.Script)
 	if err := d.syncContents(); err != nil {
 		return job.Build{}, err
 	}
@@ -61,13 +62,19 @@ func (d *Draft) commit(b job.Build) (job.Build, error) {
 	if err := d.syncRecord(data); err != nil {
 		return job.Build{}, err
 	}
-	d.ended = true
+	d.end()
 	if err := errors.Join(d.console.Close(), d.syncs.close()); err != nil {
 		// All of it is on disk: there is nothing that the caller could do.
 		d.store.log.Warn().Err(err).Stringer("build", b.UUID).Msg("closing a committed build")
 	}
 	d.dropContents()
 	return b, nil
+}
+
+// end lets go of the contents: a record names them, or nobody needs them.
+func (d *Draft) end() {
+	d.ended = true
+	d.hold.release()
 }
 
 // syncRecord writes the record and makes it, the console, the names of both and
@@ -102,7 +109,7 @@ func (d *Draft) syncContents() error {
 	}
 	pending := pendingSyncs{}
 	for _, in := range d.received() {
-		if err := d.store.keep(in, pending); err != nil {
+		if err := d.store.keep(in, d.hold, pending); err != nil {
 			return err
 		}
 	}
@@ -118,7 +125,7 @@ func (d *Draft) Abandon() error {
 	if d.ended {
 		return nil
 	}
-	d.ended = true
+	defer d.end()
 	d.syncs.close() //nolint:errcheck // nobody wants to know any more what is on disk
 	d.dropContents()
 	err := d.console.Close()
@@ -140,7 +147,7 @@ func (d *Draft) Suspend() error {
 	if d.ended {
 		return nil
 	}
-	d.ended = true
+	defer d.end()
 	err := errors.Join(d.console.Close(), d.syncs.close(), d.offer.close())
 	for _, in := range d.contents {
 		d.store.discard(in)

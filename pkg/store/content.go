@@ -2,6 +2,7 @@ package store
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -16,30 +17,49 @@ import (
 	"builder/pkg/job"
 )
 
-// Put stores the octets that r gives, until io.EOF, in constant memory. They are
-// durable when it returns. A content that the store has is not written again.
+// Put is PutHeld for a content that something names before there is a Prune.
 func (s *Store) Put(r io.Reader) (job.Content, error) {
-	in, err := s.receive(r)
-	if err != nil {
-		return job.Content{}, fmt.Errorf("storing content: %w", err)
+	c, release, err := s.PutHeld(r)
+	if err == nil {
+		release()
 	}
+	return c, err
+}
+
+// PutHeld stores the octets that r gives, until io.EOF, in constant memory. They are
+// durable when it returns. A content that the store has is not written again. No
+// Prune removes it before release is called, which has to be done when a record,
+// or what Prune is told, names it. After an error there is nothing to release.
+func (s *Store) PutHeld(r io.Reader) (c job.Content, release func(), err error) {
+	h := s.use.hold()
+	in, err := s.receive(r, h)
+	if err == nil {
+		err = s.settle(in, h)
+	}
+	if err != nil {
+		h.release()
+		return job.Content{}, nil, fmt.Errorf("storing content: %w", err)
+	}
+	return in.content, h.release, nil
+}
+
+// settle makes one content durable in its place.
+func (s *Store) settle(in *incoming, h *hold) error {
 	if err := in.sync(); err != nil {
 		s.discard(in)
-		return job.Content{}, fmt.Errorf("storing content: %w", err)
+		return err
 	}
 	pending := pendingSyncs{}
-	if err := s.keep(in, pending); err != nil {
+	if err := s.keep(in, h, pending); err != nil {
 		s.discard(in)
-		return job.Content{}, fmt.Errorf("storing content: %w", err)
+		return err
 	}
-	if err := s.dirs.sync(pending); err != nil {
-		return job.Content{}, fmt.Errorf("storing content: %w", err)
-	}
-	return in.content, nil
+	return s.dirs.sync(pending)
 }
 
 // HasContent reports whether c can be opened. It may not be durable yet: that it
-// is when [Draft.Commit] or [Store.Put] has returned.
+// is when [Draft.Commit] or [Store.PutHeld] has returned. It may be gone at once if
+// nothing names it.
 func (s *Store) HasContent(c job.Content) bool {
 	info, err := s.fsys.Stat(s.contentFile(c))
 	return err == nil && info.Size() == c.Size
@@ -53,7 +73,11 @@ func (s *Store) OpenChecked(c job.Content) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &checked{ReadCloser: in, content: c, sum: sha256.New(), left: c.Size}, nil
+	return checkedAgainst(c, in), nil
+}
+
+func checkedAgainst(c job.Content, in io.ReadCloser) io.ReadCloser {
+	return &checked{ReadCloser: in, content: c, sum: sha256.New(), left: c.Size}
 }
 
 // checked holds what is read of a content to its hash.
@@ -76,7 +100,9 @@ func (c *checked) Read(p []byte) (int, error) {
 
 // OpenContent opens c for reading; the caller closes it. When it is missing the
 // error is an fs.ErrNotExist, when it has another size an [ErrDamaged].
-func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) {
+func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) { return s.openContent(c) }
+
+func (s *Store) openContent(c job.Content) (disk.File, error) {
 	f, err := s.fsys.OpenFile(s.contentFile(c), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("opening content %v: it is missing from the store: %w", c, fs.ErrNotExist)
@@ -95,9 +121,25 @@ func (s *Store) OpenContent(c job.Content) (io.ReadCloser, error) {
 	return f, nil
 }
 
+// ContentPath is the absolute path of c, for programs that are told of it, which must
+// not change it; empty when it is not there.
+func (s *Store) ContentPath(c job.Content) string {
+	path, err := filepath.Abs(s.contentFile(c))
+	if err != nil || !s.HasContent(c) {
+		return ""
+	}
+	return path
+}
+
+// contentFile joins names by hand, as there are ten thousands of them: filepath.Join
+// costs more than the file system does.
 func (s *Store) contentFile(c job.Content) string {
 	name := c.String()
-	return filepath.Join(s.contents(), name[:2], name)
+	return s.contents + "/" + name[:2] + "/" + name
+}
+
+func (s *Store) contentDir(c job.Content) string {
+	return s.contents + "/" + hex.EncodeToString(c.SHA256[:1])
 }
 
 // incoming is a content that has been received, but is not in its place yet.
@@ -111,19 +153,19 @@ type incoming struct {
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
 
 // receive reads r to its end. What fits into the buffer and is known already is
-// not written at all.
-func (s *Store) receive(r io.Reader) (*incoming, error) {
+// not written at all. The content is held.
+func (s *Store) receive(r io.Reader, h *hold) (*incoming, error) {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	sum := sha256.New()
 	n, ended := fill(r, *buffer)
 	sum.Write((*buffer)[:n])
 	if errors.Is(ended, io.EOF) {
-		if c := contentOf(sum, int64(n)); s.HasContent(c) {
+		if c := contentOf(sum, int64(n)); s.holdsContent(h, c) {
 			return &incoming{content: c}, nil
 		}
 	}
-	in := &incoming{name: filepath.Join(s.temporaries(), strconv.FormatUint(s.received.Add(1), 10))}
+	in := &incoming{name: filepath.Join(s.temporaries, strconv.FormatUint(s.received.Add(1), 10))}
 	var err error
 	if in.file, err = s.fsys.OpenFile(in.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
 		return nil, err
@@ -143,7 +185,7 @@ func (s *Store) receive(r io.Reader) (*incoming, error) {
 		s.discard(in)
 		return nil, err
 	}
-	if s.HasContent(in.content) {
+	if s.holdsContent(h, in.content) {
 		s.discard(in)
 	}
 	return in, nil
@@ -190,21 +232,26 @@ func (in *incoming) close() error {
 }
 
 // keep moves synced data to its place and adds the directories that have to be
-// synced: also when the content was there already, since whoever put it there
-// may not have come to that yet.
-func (s *Store) keep(in *incoming, pending pendingSyncs) error {
-	name := s.contentFile(in.content)
-	if err := s.dirs.make(filepath.Dir(name), pending); err != nil {
+// synced: also when the content was there already, unless its directory has been
+// synced since, as whoever put it there may not have come to that yet. It is held.
+func (s *Store) keep(in *incoming, h *hold, pending pendingSyncs) error {
+	h.add(in.content)
+	dir := s.contentDir(in.content)
+	if in.name == "" && s.dirs.settled(dir) {
+		return nil
+	}
+	if err := s.dirs.make(dir, pending); err != nil {
 		return err
 	}
 	if in.name != "" {
-		if err := s.fsys.Rename(in.name, name); err != nil {
+		s.dirs.moving(dir)
+		if err := s.fsys.Rename(in.name, s.contentFile(in.content)); err != nil {
 			return err
 		}
 		in.name = ""
 	}
-	pending.add(filepath.Dir(name))
-	pending.add(s.temporaries())
+	pending.add(dir)
+	pending.add(s.temporaries)
 	return nil
 }
 

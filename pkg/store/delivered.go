@@ -2,9 +2,9 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 
 	"builder/pkg/job"
 
@@ -17,7 +17,7 @@ const uuidLength = 36
 // deliveryFile is where c is received that was offered for the build id. (Of two
 // contents with one hash and different sizes at least one is a lie, but which?)
 func (s *Store) deliveryFile(id uuid.UUID, c job.Content) string {
-	return filepath.Join(s.temporaries(), fmt.Sprintf("%v-%v-%d", id, c, c.Size))
+	return s.temporaries + "/" + id.String() + "-" + c.String() + "-" + strconv.FormatInt(c.Size, 10)
 }
 
 // deliveryOf says for which build the file of that name in tmp is, if for any.
@@ -31,7 +31,7 @@ func deliveryOf(name string) (uuid.UUID, bool) {
 
 // delivered lists the files that were received for a build, with their lengths.
 func (s *Store) delivered(id uuid.UUID) (map[string]int64, error) {
-	entries, err := s.fsys.ReadDir(s.temporaries())
+	entries, err := s.fsys.ReadDir(s.temporaries)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (s *Store) delivered(id uuid.UUID) (map[string]int64, error) {
 		if err != nil {
 			return nil, err
 		}
-		found[filepath.Join(s.temporaries(), entry.Name())] = info.Size()
+		found[filepath.Join(s.temporaries, entry.Name())] = info.Size()
 	}
 	return found, nil
 }

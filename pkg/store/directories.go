@@ -16,15 +16,33 @@ import (
 const maxSyncs = 16
 
 // directories remembers which directories are there for good, so that one sync
-// of a parent serves all builds of a job, and all contents of a prefix.
+// of a parent serves all builds of a job, and all contents of a prefix; and in
+// which of them all files are, so that those need not be synced again.
 type directories struct {
 	fsys    disk.FS
 	mu      sync.Mutex
 	durable map[string]bool
+	moved   map[string]int // how many files were moved there by this process
+	synced  map[string]int // how many of them, and all older ones, are there for good
 }
 
 func newDirectories(fsys disk.FS) *directories {
-	return &directories{fsys: fsys, durable: map[string]bool{}}
+	return &directories{fsys: fsys, durable: map[string]bool{}, moved: map[string]int{}, synced: map[string]int{}}
+}
+
+// moving says that a file is about to be moved to the directory name.
+func (d *directories) moving(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.moved[name]++
+}
+
+// settled reports whether all files in the directory name are there for good.
+func (d *directories) settled(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	synced, ok := d.synced[name]
+	return ok && synced == d.moved[name]
 }
 
 // make makes the directory name unless it is there. When that is not known to be
@@ -57,6 +75,7 @@ func (p pendingSyncs) add(name string) {
 
 // sync syncs what is pending. After an error all of it has to be synced again.
 func (d *directories) sync(pending pendingSyncs) error {
+	moved := d.movedInto(pending)
 	var group errgroup.Group
 	group.SetLimit(maxSyncs)
 	for name := range pending {
@@ -72,5 +91,22 @@ func (d *directories) sync(pending pendingSyncs) error {
 			d.durable[name] = true
 		}
 	}
+	for name, n := range moved {
+		if d.durable[name] { // not those of single builds, which are too many
+			d.synced[name] = n
+		}
+	}
 	return nil
+}
+
+// movedInto is how many files were moved to each: a sync that begins now makes them
+// durable, others that are moved meanwhile perhaps not.
+func (d *directories) movedInto(pending pendingSyncs) map[string]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	moved := make(map[string]int, len(pending))
+	for name := range pending {
+		moved[name] = d.moved[name]
+	}
+	return moved
 }

@@ -38,6 +38,7 @@ type Draft struct {
 	console *console.Writer
 	pending pendingSyncs // what Begin or Resume made
 	resumed bool
+	hold    *hold // its contents, until a record names them
 	syncs   contentSyncs
 
 	mu        sync.Mutex
@@ -57,10 +58,12 @@ func (s *Store) Begin(jobName string, id uuid.UUID) (*Draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("beginning build %v: %w", id, err)
 	}
-	if err := s.fsys.Mkdir(d.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("beginning build %v: %w", id, err)
+	err = s.fsys.Mkdir(d.dir, 0o755)
+	if err == nil {
+		d.console, err = console.Create(s.fsys, d.dir)
 	}
-	if d.console, err = console.Create(s.fsys, d.dir); err != nil {
+	if err != nil {
+		d.hold.release()
 		return nil, fmt.Errorf("beginning build %v: %w", id, err)
 	}
 	return d, nil
@@ -75,10 +78,11 @@ func (s *Store) Resume(jobName string, id uuid.UUID) (*Draft, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resuming build %v: %w", id, err)
 	}
-	if err := s.fsys.Mkdir(d.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("resuming build %v: %w", id, err)
+	if err = s.fsys.Mkdir(d.dir, 0o755); err == nil || errors.Is(err, fs.ErrExist) {
+		d.console, err = console.Reopen(s.fsys, d.dir)
 	}
-	if d.console, err = console.Reopen(s.fsys, d.dir); err != nil {
+	if err != nil {
+		d.hold.release()
 		return nil, fmt.Errorf("resuming build %v: %w", id, err)
 	}
 	d.resumed = true
@@ -93,6 +97,7 @@ func (s *Store) newDraft(jobName string, id uuid.UUID) (*Draft, error) {
 	if err := s.dirs.make(parent, d.pending); err != nil {
 		return nil, err
 	}
+	d.hold = s.use.draft(id)
 	d.pending.add(parent)
 	d.pending.add(d.dir)
 	return d, nil
@@ -116,7 +121,7 @@ func (d *Draft) Add(path string, mode fs.FileMode, r io.Reader, size int64) erro
 	err := d.syncs.begin(d.store)
 	var in *incoming
 	if err == nil {
-		in, err = d.store.receive(r)
+		in, err = d.store.receive(r, d.hold)
 	}
 	if err != nil {
 		d.unclaim(path)
@@ -132,7 +137,7 @@ func (d *Draft) Add(path string, mode fs.FileMode, r io.Reader, size int64) erro
 // AddStored adds an artifact whose content the store has already; it is an error
 // when it has not.
 func (d *Draft) AddStored(path string, mode fs.FileMode, c job.Content) error {
-	if !d.store.HasContent(c) {
+	if !d.store.holdsContent(d.hold, c) {
 		return fmt.Errorf("adding artifact %q: content %v is missing from the store: %w", path, c, fs.ErrNotExist)
 	}
 	if d.claim(path) {

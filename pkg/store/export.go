@@ -1,9 +1,9 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"io"
-	"io/fs"
 
 	"builder/pkg/console"
 	"builder/pkg/job"
@@ -15,7 +15,8 @@ import (
 // Export returns a build as a result file of the reference: its size, and what
 // writes it, in constant memory, as often as it is called. A result that the
 // reference left is given as it lies there; ours is encoded from the record.
-// What is missing or cut is found here. Octets that were changed are found by
+// What is missing or cut is found here; of what was pruned the error is a
+// [*PrunedError]. Octets that were changed are found by
 // write: it then fails before it has written the last of them.
 func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, err error) {
 	p, err := s.index.find(id)
@@ -31,6 +32,9 @@ func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, e
 		return 0, nil, err
 	}
 	b := rec.build
+	if _, err := s.artifactsOf(p, b); err != nil {
+		return 0, nil, fmt.Errorf("exporting build %v: %w", id, err)
+	}
 	lines, err := s.exportConsole(dir, rec)
 	if err != nil {
 		return 0, nil, err
@@ -40,7 +44,8 @@ func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, e
 	}
 	files := make([]wire.File, len(b.Artifacts))
 	for i, a := range b.Artifacts {
-		files[i] = wire.File{Path: a.Path, Mode: uint32(a.Mode), Data: s.blob(a.Content)}
+		open := func() (io.ReadCloser, error) { return s.open(context.Background(), a) }
+		files[i] = wire.File{Path: a.Path, Mode: uint32(a.Mode), Data: wire.Blob{Size: a.Size, Open: open}}
 	}
 	encoded := wire.EncodeExec(wire.Exec{
 		Job:  wire.ScriptJob{Name: b.Job, Platform: b.Platform, Script: s.blob(b.Script)},
@@ -55,17 +60,17 @@ func (s *Store) Export(id uuid.UUID) (size int64, write func(io.Writer) error, e
 }
 
 // checkContents finds what is missing or cut of a build's script and artifacts,
-// by the sizes of the files alone.
+// by their lengths alone.
 func (s *Store) checkContents(b job.Build) error {
 	if !b.Script.IsZero() && !s.HasContent(b.Script) {
 		return fmt.Errorf("%w: its script (content %v) is missing or cut", ErrDamaged, b.Script)
 	}
 	for _, a := range b.Artifacts {
-		if !s.HasContent(a.Content) {
+		if a.Location == "" && !s.HasContent(a.Content) {
 			return fmt.Errorf("%w: the artifact %q (content %v) is missing or cut", ErrDamaged, a.Path, a.Content)
 		}
 	}
-	return nil
+	return s.checkElsewhere(context.Background(), b.Artifacts)
 }
 
 // blob is a content to be encoded; that of a script that never was is empty.
@@ -141,32 +146,4 @@ func (s *Store) exportResult(p place) (int64, func(io.Writer) error, error) {
 		_, err = io.Copy(w, &exactly{r.in, size})
 		return err
 	}, nil
-}
-
-// OpenArtifact opens an artifact of a build for reading and returns its size;
-// the caller closes it. When the build has none of that path the error is an
-// fs.ErrNotExist, when there is no such build an [ErrNotFound].
-func (s *Store) OpenArtifact(id uuid.UUID, path string) (io.ReadCloser, int64, error) {
-	p, err := s.index.find(id)
-	if err != nil {
-		return nil, 0, err
-	}
-	if p.origin == theirs {
-		return s.openResultArtifact(p, path)
-	}
-	rec, err := s.readRecord(s.dir(p))
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, a := range rec.build.Artifacts {
-		if a.Path == path {
-			in, err := s.OpenChecked(a.Content)
-			return in, a.Size, err
-		}
-	}
-	return nil, 0, noArtifact(id, path)
-}
-
-func noArtifact(id uuid.UUID, path string) error {
-	return fmt.Errorf("build %v has no artifact %q: %w", id, path, fs.ErrNotExist)
 }

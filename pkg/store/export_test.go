@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"database/sql"
 
 	"builder/pkg/job"
@@ -17,8 +18,11 @@ func NewestQueries() map[string]string {
 	}
 }
 
-// PrefixQuery is the query behind Resolve.
-const PrefixQuery = prefixQuery
+// The queries behind Resolve and Find.
+const (
+	PrefixQuery = prefixQuery
+	HavingQuery = havingQuery
+)
 
 // Database is the index itself.
 func (s *Store) Database() *sql.DB { return s.index.db }
@@ -26,4 +30,10 @@ func (s *Store) Database() *sql.DB { return s.index.db }
 // AddToIndex adds a build to the index that lies nowhere.
 func (s *Store) AddToIndex(b job.Build) {
 	s.index.add(rowOf(place{ours, directoryName(b.Job), b.UUID}, b))
+}
+
+// Having counts the builds that Find would look at.
+func (s *Store) Having(sum [sha256.Size]byte, limit int) (int, error) {
+	ids, err := s.index.having(beginning(sum), limit)
+	return len(ids), err
 }

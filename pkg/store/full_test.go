@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"builder/pkg/disk"
@@ -94,5 +95,63 @@ func TestDiscard(t *testing.T) {
 	entries, err := os.ReadDir(filepath.Join(dir, "v1", "builds", "alpha"))
 	if err != nil || len(entries) > 0 {
 		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+// TestIndexInMemory: where no index can be made all builds are found, and later
+// starts have it in its file again.
+func TestIndexInMemory(t *testing.T) {
+	dir := scratch(t)
+	takeOver(t, dir)
+	s := open(t, disk.OS{}, dir)
+	some(t, s)
+	want, err := s.List("", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	removeIndex(t, dir)
+	index := filepath.Join(dir, "v1", "index.sqlite")
+	if err := os.Mkdir(index, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, disk.OS{}, dir)
+	list := func() {
+		t.Helper()
+		got, err := s.List("", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("builds (-want +got):\n%s", diff)
+		}
+	}
+	list()
+	added := buildOf("alpha", 500)
+	mustCommit(t, s, added, nil, nil)
+	var readers sync.WaitGroup
+	for range 8 {
+		readers.Go(func() {
+			if id, err := s.Resolve(added.UUID.String()); err != nil || id != added.UUID {
+				t.Errorf("resolving: %v, %v", id, err)
+			}
+		})
+	}
+	readers.Wait()
+	if want, err = s.List("", 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(index); err != nil {
+		t.Fatalf("it was touched: %v", err)
+	}
+	s = open(t, disk.OS{}, dir)
+	list()
+	if info, err := os.Stat(index); err != nil || !info.Mode().IsRegular() {
+		t.Errorf("there is no index: %v", err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -18,7 +20,7 @@ import (
 )
 
 // indexVersion is the version of the schema; an index of another one is rebuilt.
-const indexVersion = 2
+const indexVersion = 3
 
 // unhurried is for all that is asked of SQLite: a cache on the local disk answers
 // sooner than anybody gives up.
@@ -38,23 +40,33 @@ type index struct {
 
 	mu      sync.Mutex
 	waiting []row
-	closed  bool
+	// unlisted are the builds with many artifacts, of which not all are written.
+	// These come behind all that waits: they delay nobody who asks for builds.
+	unlisted []row
+	closed   bool
 }
 
+// inMemory is the name of an index that is in no file.
+const inMemory = ":memory:"
+
 func openIndex(name string, log zerolog.Logger) (*index, error) {
-	// On a file system that is not the operating system's, which tests use, the
-	// directory is not there.
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return nil, fmt.Errorf("opening index: %w", err)
-	}
 	// With a write-ahead log a power cut loses transactions, which the next
 	// start makes up for, but damages nothing, and commits need no sync.
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: name}).EscapedPath()+
-		"?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(10000)")
+	source := "file:" + (&url.URL{Path: name}).EscapedPath() +
+		"?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(10000)"
+	connections := 4
+	if name == inMemory {
+		source, connections = name+"?_pragma=temp_store(MEMORY)", 1 // each would have a database of its own
+	} else if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		// On a file system that is not the operating system's, which tests use, the
+		// directory is not there.
+		return nil, fmt.Errorf("opening index: %w", err)
+	}
+	db, err := sql.Open("sqlite", source)
 	if err != nil {
 		return nil, fmt.Errorf("opening index %s: %w", name, err)
 	}
-	db.SetMaxOpenConns(4)
+	db.SetMaxOpenConns(connections)
 	if err := prepare(db); err != nil {
 		return nil, fmt.Errorf("opening index %s: %w", name, errors.Join(err, db.Close()))
 	}
@@ -97,15 +109,19 @@ func isUnusable(err error) bool {
 	if errors.Is(err, errVersion) || errors.Is(err, ErrDamaged) {
 		return true
 	}
+	// The last is what a schema that is not ours gives.
+	return hasCode(err, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+}
+
+// isRefused reports whether err says that the disk is the reason.
+func isRefused(err error) bool {
+	return hasCode(err, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+}
+
+// hasCode reports whether err is SQLite's, and one of these.
+func hasCode(err error, codes ...int) bool {
 	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR:
-		return true // the last is what a schema that is not ours gives
-	}
-	return false
+	return errors.As(err, &e) && slices.Contains(codes, e.Code()&0xff)
 }
 
 // add adds a row, soon.
@@ -134,7 +150,7 @@ func (x *index) write() {
 		case <-time.After(gatherTime):
 		case <-x.closing:
 		}
-		if err := x.flush(); err != nil {
+		if err := x.flushAll(); err != nil {
 			// Whoever reads tries again, as does the next one that adds.
 			x.log.Error().Err(err).Msg("writing index")
 		}
@@ -152,56 +168,151 @@ func (x *index) flush() error {
 	if len(rows) == 0 {
 		return nil
 	}
-	err := x.change(insert, func(exec func(...any) error) error {
+	err := x.change(func(exec execution) error {
 		for _, r := range rows {
-			if err := exec(r.values()...); err != nil {
+			if err := exec(insert, r.values()...); err != nil {
+				return err
+			}
+			if len(r.hashes) > fewArtifacts {
+				continue
+			}
+			if err := r.list(exec, r.hashes); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if err != nil {
-		x.mu.Lock()
 		x.waiting = append(rows, x.waiting...)
-		x.mu.Unlock()
 		return fmt.Errorf("writing index: %w", err)
+	}
+	for _, r := range rows {
+		if len(r.hashes) > fewArtifacts {
+			x.unlisted = append(x.unlisted, r)
+		}
 	}
 	return nil
 }
 
-// change runs one statement many times, in one transaction.
-func (x *index) change(statement string, body func(exec func(...any) error) error) error {
+const (
+	// fewArtifacts are written with their build.
+	fewArtifacts = 100
+	// someArtifacts are written at once of a build that has more.
+	someArtifacts = 2000
+)
+
+// list writes artifacts of r. One statement takes them all, as JSON: each costs
+// more than a few rows.
+func (r row) list(exec execution, hashes []int64) error {
+	if len(hashes) == 0 {
+		return nil
+	}
+	list := []byte{'['}
+	for _, hash := range hashes {
+		list = append(strconv.AppendInt(list, hash, 10), ',')
+	}
+	list[len(list)-1] = ']'
+	return exec(insertArtifacts, nanoseconds(r.build.Started), string(list))
+}
+
+// flushAll writes the rows that wait and all of their artifacts.
+func (x *index) flushAll() error {
+	for {
+		if err := x.flush(); err != nil {
+			return err
+		}
+		if more, err := x.flushSome(); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// flushSome writes some artifacts of one build, and reports whether there was one
+// that had any to be written.
+func (x *index) flushSome() (more bool, err error) {
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	x.mu.Lock()
+	unlisted := x.unlisted
+	x.mu.Unlock()
+	if len(unlisted) == 0 {
+		return false, nil
+	}
+	r := unlisted[0]
+	some := r.hashes[:min(someArtifacts, len(r.hashes))]
+	last := len(some) == len(r.hashes)
+	err = x.change(func(exec execution) error {
+		if err := r.list(exec, some); err != nil || !last {
+			return err
+		}
+		return exec(setWhole, r.place.id[:])
+	})
+	if err != nil {
+		return false, fmt.Errorf("writing index: %w", err)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if last {
+		x.unlisted = x.unlisted[1:]
+	} else {
+		x.unlisted[0].hashes = r.hashes[len(some):]
+	}
+	return true, nil
+}
+
+// execution runs a statement in a transaction.
+type execution func(statement string, args ...any) error
+
+// change runs statements, each perhaps many times, in one transaction.
+func (x *index) change(body func(execution) error) error {
 	tx, err := x.db.BeginTx(unhurried, nil)
 	if err != nil {
 		return err
 	}
-	prepared, err := tx.PrepareContext(unhurried, statement)
-	if err == nil {
-		err = body(func(args ...any) error {
-			_, err := prepared.ExecContext(unhurried, args...)
-			return err
-		})
-	}
+	prepared := map[string]*sql.Stmt{}
+	err = body(func(statement string, args ...any) error {
+		if prepared[statement] == nil {
+			p, err := tx.PrepareContext(unhurried, statement)
+			if err != nil {
+				return err
+			}
+			prepared[statement] = p
+		}
+		_, err := prepared[statement].ExecContext(unhurried, args...)
+		return err
+	})
 	if err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
 	return tx.Commit()
 }
 
-// remove removes builds that are gone.
+// remove removes builds that are gone. Their artifacts stay until sweep.
 func (x *index) remove(ids []uuid.UUID) error {
 	if len(ids) == 0 {
 		return nil
 	}
 	x.writing.Lock()
 	defer x.writing.Unlock()
-	return x.change("DELETE FROM builds WHERE uuid = ?", func(exec func(...any) error) error {
+	return x.change(func(exec execution) error {
 		for _, id := range ids {
-			if err := exec(id[:]); err != nil {
+			if err := exec("DELETE FROM builds WHERE uuid = ?", id[:]); err != nil {
 				return err
 			}
 		}
 		return nil
+	})
+}
+
+// sweep removes the artifacts of builds that are not there any more, which does
+// not haste: they lead nowhere.
+func (x *index) sweep() error {
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	return x.change(func(exec execution) error {
+		return exec("DELETE FROM artifacts WHERE started NOT IN (SELECT started FROM builds)")
 	})
 }
 
@@ -217,5 +328,5 @@ func (x *index) close() error {
 	close(x.closing)
 	close(x.wake)
 	<-x.done
-	return errors.Join(x.flush(), x.db.Close())
+	return errors.Join(x.flushAll(), x.db.Close())
 }

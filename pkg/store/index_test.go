@@ -223,9 +223,10 @@ func TestResolve(t *testing.T) {
 func TestQueryPlans(t *testing.T) {
 	s := open(t, disk.OS{}, scratch(t))
 	queries := store.NewestQueries()
-	queries["prefix"] = store.PrefixQuery
+	queries["prefix"], queries["having"] = store.PrefixQuery, store.HavingQuery
 	for name, using := range map[string]string{
 		"all": "by_time", "job": "by_job", "platform": "by_platform", "both": "by_both", "prefix": "PRIMARY KEY",
+		"having": "by_time",
 	} {
 		args := make([]any, strings.Count(queries[name], "?"))
 		rows, err := s.Database().Query("EXPLAIN QUERY PLAN "+queries[name], args...)

@@ -75,12 +75,19 @@ func (s *Store) openConsole(dir string, rec record) (*console.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Count() != rec.lines || r.Size() != rec.text {
+	if err := rec.checkConsole(r); err != nil {
 		r.Close() //nolint:errcheck // only read from
-		return nil, fmt.Errorf("opening console in %s: %w: %d lines in %d octets, the record says %d in %d",
-			dir, ErrDamaged, r.Count(), r.Size(), rec.lines, rec.text)
+		return nil, fmt.Errorf("opening console in %s: %w", dir, err)
 	}
 	return r, nil
+}
+
+// checkConsole tells whether a console is as long as the record says.
+func (r record) checkConsole(c *console.Reader) error {
+	if c.Count() != r.lines || c.Size() != r.text {
+		return fmt.Errorf("%w: %d lines in %d octets, the record says %d in %d", ErrDamaged, c.Count(), c.Size(), r.lines, r.text)
+	}
+	return nil
 }
 
 // replay gives the lines of one of our builds.

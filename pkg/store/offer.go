@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 
 	"builder/pkg/job"
 
-	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 )
 
 // maxMismatches is how often a content may come with another hash before it is
@@ -54,7 +55,8 @@ func (o *offer) receives(p *delivery) bool { return o.busy && p == o.last }
 // before: what has come of their contents stays. An artifact that can not be kept
 // (bad or repeated path, no hash, too many) is noted. A content that the store
 // has is not wanted; of one that an earlier draft of the build had received a
-// part, after a restart, only the rest is.
+// part, after a restart, only the rest is. One with a location that is followed
+// lies there: that is for the caller to know. Any other location counts for nothing.
 func (d *Draft) Offer(artifacts []job.Artifact) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -65,7 +67,7 @@ func (d *Draft) Offer(artifacts []job.Artifact) error {
 		return fmt.Errorf("taking the offer of build %v: %w", d.place.id, err)
 	}
 	o := &d.offer
-	o.artifacts, o.contents, o.notes = nil, nil, notes{}
+	o.artifacts, o.contents, o.notes = make([]job.Artifact, 0, len(artifacts)), nil, notes{}
 	paths, seen := make(map[string]bool, len(artifacts)), make(map[job.Content]bool, len(artifacts))
 	for path := range d.paths {
 		paths[path] = true
@@ -79,10 +81,19 @@ func (d *Draft) Offer(artifacts []job.Artifact) error {
 			continue
 		}
 		a.Mode &= fs.ModePerm
+		if !d.store.follows(a.Location) {
+			a.Location = ""
+		}
 		o.artifacts = append(o.artifacts, a)
-		if !seen[a.Content] {
+		if a.Location == "" && !seen[a.Content] {
 			seen[a.Content] = true
-			o.contents = append(o.contents, o.delivery(d.store, d.place.id, a.Content))
+			o.contents = append(o.contents, o.delivery(a.Content))
+		}
+	}
+	o.look(d)
+	for _, p := range o.contents {
+		if p.lacks() && p.name == "" {
+			o.goOn(p, d.store.deliveryFile(d.place.id, p.content))
 		}
 	}
 	for c, p := range o.known {
@@ -111,26 +122,48 @@ func (o *offer) find(d *Draft) error {
 }
 
 // delivery returns the delivery of c, perhaps a new one.
-func (o *offer) delivery(s *Store, id uuid.UUID, c job.Content) *delivery {
+func (o *offer) delivery(c job.Content) *delivery {
 	p := o.known[c]
 	if p == nil {
-		p = &delivery{receiving: receiving{content: c, name: s.deliveryFile(id, c)}}
-		if size, ok := o.found[p.name]; ok {
-			delete(o.found, p.name)
-			p.exists = true
-			if size <= c.Size {
-				p.size, p.old = size, size > 0
-			}
-		}
+		p = &delivery{receiving: receiving{content: c}}
 		o.known[c] = p
 	}
-	if p.lacks() && !o.receives(p) && s.HasContent(c) {
-		// This is where retention has to be told that c is in use until the draft
-		// ends: the worker will not be asked for it.
-		p.discard(s)
-		p.here = &incoming{content: c}
-	}
 	return p
+}
+
+// goOn has p received in the file name, behind what an earlier draft left there.
+func (o *offer) goOn(p *delivery, name string) {
+	p.name = name
+	if size, ok := o.found[name]; ok {
+		delete(o.found, name)
+		p.exists = true
+		if size <= p.content.Size {
+			p.size, p.old = size, size > 0
+		}
+	}
+}
+
+// lookChunk is how many contents are looked for at a time.
+const lookChunk = 500
+
+// look looks which contents the store has, all processors at once: there may be
+// many, and the end of the build waits for it.
+func (o *offer) look(d *Draft) {
+	s := d.store
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for some := range slices.Chunk(o.contents, lookChunk) {
+		group.Go(func() error {
+			for _, p := range some {
+				if p.lacks() && !o.receives(p) && s.holdsContent(d.hold, p.content) {
+					p.discard(s)
+					p.here = &incoming{content: p.content}
+				}
+			}
+			return nil
+		})
+	}
+	group.Wait() //nolint:errcheck // there are none
 }
 
 // Lacking is what has to be delivered before Commit, each content once, in the
@@ -175,13 +208,13 @@ func (d *Draft) Drop(c job.Content, reason string) {
 // kept is what a record says: the artifacts that were added and those whose
 // contents came, and all notes. Nothing is lacking.
 func (o *offer) kept(added []job.Artifact, noted notes) ([]job.Artifact, notes) {
-	artifacts := slices.Clone(added)
+	artifacts := slices.Grow(slices.Clone(added), len(o.artifacts))
 	all := notes{slices.Clone(noted.list), noted.more + o.notes.more}
 	for _, note := range o.notes.list {
 		all.add("%s", note)
 	}
 	for _, a := range o.artifacts {
-		if p := o.known[a.Content]; p.dropped != "" {
+		if p := o.known[a.Content]; a.Location == "" && p.dropped != "" {
 			all.add("not kept: artifact %q: %s", a.Path, p.dropped)
 		} else {
 			artifacts = append(artifacts, a)

@@ -22,7 +22,7 @@ func (s *Store) Build(id uuid.UUID) (job.Build, error) {
 		return job.Build{}, err
 	}
 	if p.origin == theirs {
-		return s.readResult(p, true)
+		return s.readResult(p)
 	}
 	r, err := s.readRecord(s.dir(p))
 	return r.build, err
@@ -69,21 +69,49 @@ func (s *Store) Resolve(prefix string) (uuid.UUID, error) {
 // Latest reads the build that was started last, of that job and on that platform
 // unless these are empty. It is an [ErrNotFound] if there is none.
 func (s *Store) Latest(jobName, platform string) (job.Build, error) {
-	builds, err := s.index.newest(jobName, platform, 1)
+	rows, err := s.index.newest(jobName, platform, false, 1)
 	if err != nil {
 		return job.Build{}, err
 	}
-	if len(builds) == 0 {
+	if len(rows) == 0 {
 		return job.Build{}, fmt.Errorf("latest build: %w", ErrNotFound)
 	}
-	return s.Build(builds[0].UUID)
+	return s.Build(rows[0].build.UUID)
+}
+
+// LatestSuccess is the build that was started last of those of a job, and on a
+// platform unless that is empty, that succeeded. It is an [ErrNotFound] if there
+// is none.
+func (s *Store) LatestSuccess(jobName, platform string) (uuid.UUID, error) {
+	rows, err := s.index.newest(jobName, platform, true, 1)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if len(rows) == 0 {
+		return uuid.Nil, fmt.Errorf("latest build that succeeded: %w", ErrNotFound)
+	}
+	return rows[0].build.UUID, nil
 }
 
 // List returns the builds of a job, of all jobs if jobName is empty, newest
 // first, no more than limit unless that is 0. They lack artifacts and notes, and a
 // result's text is cut after 1000 octets. One whose record is damaged is there as a failed one, with id and job only.
 func (s *Store) List(jobName string, limit int) ([]job.Build, error) {
-	return s.index.newest(jobName, "", limit)
+	builds, _, err := s.ListOutputs(jobName, limit)
+	return builds, err
+}
+
+// ListOutputs is List with what the builds came to, in the same order.
+func (s *Store) ListOutputs(jobName string, limit int) ([]job.Build, []job.Output, error) {
+	rows, err := s.index.newest(jobName, "", false, limit)
+	if err != nil || len(rows) == 0 {
+		return nil, nil, err
+	}
+	builds, outputs := make([]job.Build, len(rows)), make([]job.Output, len(rows))
+	for i, r := range rows {
+		builds[i], outputs[i] = r.build, r.output
+	}
+	return builds, outputs, nil
 }
 
 // unwritten writes what waits, and returns the rows that it could not write: when
@@ -142,39 +170,43 @@ func (x *index) between(p Prefix) ([]uuid.UUID, error) {
 }
 
 // newest returns builds by descending start.
-func (x *index) newest(jobName, platform string, limit int) ([]job.Build, error) {
+func (x *index) newest(jobName, platform string, succeeded bool, limit int) ([]row, error) {
 	var (
 		conditions []string
 		args       []any
-		builds     []job.Build
+		rows       []row
 	)
 	for _, r := range x.unwritten() {
-		if (jobName == "" || r.build.Job == jobName) && (platform == "" || r.build.Platform == platform) {
-			builds = append(builds, r.build)
+		b := r.build
+		if (jobName == "" || b.Job == jobName) && (platform == "" || b.Platform == platform) && (!succeeded || b.Result.Success()) {
+			rows = append(rows, r)
 		}
 	}
-	unwritten := len(builds)
+	unwritten := len(rows)
 	if jobName != "" {
 		conditions, args = append(conditions, "job = ?"), append(args, []byte(jobName))
 	}
 	if platform != "" {
 		conditions, args = append(conditions, "platform = ?"), append(args, []byte(platform))
 	}
+	if succeeded {
+		conditions, args = append(conditions, "kind = ? AND code = 0"), append(args, int(job.Exited))
+	}
 	if limit <= 0 {
 		limit = -1 // none, to SQLite
 	}
 	err := x.query(func(scan func(...any) error) error {
 		r, err := scanRow(scan)
-		builds = append(builds, r.build)
+		rows = append(rows, r)
 		return err
 	}, newestQuery(conditions), append(args, limit)...)
 	if unwritten > 0 {
-		slices.SortStableFunc(builds, func(a, b job.Build) int { return b.Started.Compare(a.Started) })
+		slices.SortStableFunc(rows, func(a, b row) int { return b.build.Started.Compare(a.build.Started) })
 		if limit > 0 {
-			builds = builds[:min(limit, len(builds))]
+			rows = rows[:min(limit, len(rows))]
 		}
 	}
-	return builds, err
+	return rows, err
 }
 
 func newestQuery(conditions []string) string {

@@ -25,6 +25,9 @@ const (
 	recordSum     = 4
 )
 
+// errUnknownVersion says so of a version: a later release wrote the record.
+var errUnknownVersion = errors.New("is unknown")
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // record is what a record file holds.
@@ -63,7 +66,7 @@ func decodeRecord(data []byte) (record, error) {
 		return record{}, fmt.Errorf("%w: the checksum does not match its %d octets", ErrDamaged, len(data))
 	}
 	if version := binary.BigEndian.Uint32(body[len(recordMagic):]); version != recordVersion {
-		return record{}, fmt.Errorf("version %d is unknown, this program knows %d", version, recordVersion)
+		return record{}, fmt.Errorf("version %d %w, this program knows %d", version, errUnknownVersion, recordVersion)
 	}
 	reader := der.NewReader(body[recordHeader:])
 	in := reader.Enter(der.Sequence)

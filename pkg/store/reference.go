@@ -74,9 +74,8 @@ func (r *result) visit(p place, visitor wire.ExecVisitor) (wire.Exec, error) {
 // errStop ends a visit that has found what it wants.
 var errStop = errors.New("stop")
 
-// readResult reads a result of the reference, the SHA-256 of its artifacts only
-// if hash is set.
-func (s *Store) readResult(p place, hash bool) (job.Build, error) {
+// readResult reads a result of the reference, and hashes its artifacts.
+func (s *Store) readResult(p place) (job.Build, error) {
 	r, err := s.openResult(p)
 	if err != nil {
 		return job.Build{}, err
@@ -84,16 +83,9 @@ func (s *Store) readResult(p place, hash bool) (job.Build, error) {
 	defer r.file.Close()
 	var artifacts []job.Artifact
 	e, err := r.visit(p, wire.ExecVisitor{File: func(path string, data io.Reader, size int64) error {
-		a := job.Artifact{Path: path, Content: job.Content{Size: size}}
-		if hash {
-			sum := sha256.New()
-			if _, err := io.Copy(sum, data); err != nil {
-				return err
-			}
-			sum.Sum(a.SHA256[:0])
-		}
-		artifacts = append(artifacts, a)
-		return nil
+		c, err := hashed(data, size)
+		artifacts = append(artifacts, job.Artifact{Path: path, Content: c})
+		return err
 	}})
 	if err != nil {
 		return job.Build{}, err
@@ -104,28 +96,47 @@ func (s *Store) readResult(p place, hash bool) (job.Build, error) {
 	}, nil
 }
 
-// openResultArtifact is OpenArtifact for a result of the reference.
-func (s *Store) openResultArtifact(p place, path string) (io.ReadCloser, int64, error) {
+// hashed reads data, of that size, to its end.
+func hashed(data io.Reader, size int64) (job.Content, error) {
+	sum := sha256.New()
+	if _, err := io.Copy(sum, data); err != nil {
+		return job.Content{}, err
+	}
+	return contentOf(sum, size), nil
+}
+
+// selectResult is Select for a result of the reference, which it reads once.
+func (s *Store) selectResult(p place, wanted wishes) error {
 	r, err := s.openResult(p)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
-	found, size := int64(0), int64(0)
-	_, err = r.visit(p, wire.ExecVisitor{File: func(name string, _ io.Reader, n int64) error {
-		if name != path {
+	defer r.file.Close()
+	_, err = r.visit(p, wire.ExecVisitor{File: func(path string, data io.Reader, size int64) error {
+		if !wanted.lack(path) {
 			return nil
 		}
-		found, size = r.offset(), n
-		return errStop
-	}})
-	if !errors.Is(err, errStop) {
-		r.file.Close()
-		if err == nil {
-			err = noArtifact(p.id, path)
+		begin := r.offset()
+		c, err := hashed(data, size)
+		if err != nil {
+			return err
 		}
-		return nil, 0, err
+		wanted.grant(Selected{job.Artifact{Path: path, Content: c}, func(offset int64) (io.ReadCloser, error) {
+			again, err := s.openResult(p)
+			if err != nil {
+				return nil, err
+			}
+			return section{io.NewSectionReader(again.file, begin+offset, size-offset), again.file}, nil
+		}})
+		if wanted.granted() {
+			return errStop
+		}
+		return nil
+	}})
+	if errors.Is(err, errStop) {
+		return nil
 	}
-	return section{io.NewSectionReader(r.file, found, size), r.file}, size, nil
+	return err
 }
 
 // section is a part of a file that closes the file.

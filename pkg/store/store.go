@@ -6,6 +6,10 @@
 //	<dir>/v1/builds/<job>/<uuid>/record         the build; there when it is complete
 //	                             console        its console, see package console
 //	                             console.index
+//	                             pinned         see Pin
+//	                             pruned         its artifacts are gone, see Prune
+//	                             uploaded       a frontend has it
+//	<dir>/v1/builds/<job>/<uuid>.removed/       what is left of one that a Prune removes
 //	<dir>/v1/content/<aa>/<sha256>              octets by their hash, each once
 //	<dir>/v1/tmp/<n>                            contents that are being received
 //	             <uuid>-<sha256>-<size>         those offered for a build, whole or in part
@@ -13,10 +17,12 @@
 //	<dir>/<job>/<uuid>/full                     a result of the reference
 //
 // The one invariant: the record of a build that was committed is complete, and
-// everything that it names is durable. Of a commit that was under way when the
+// everything that it names is durable, or lies in a store elsewhere that keeps it.
+// Of a commit that was under way when the
 // power was cut anything may be left but a record without its contents; whoever
 // knows which builds have not finished asks [Store.Recorded] whether they have.
-// Nothing of a committed build is changed again.
+// Record and console of a committed build are never changed again: what is said about
+// it later are marks, empty files beside them. Only [Store.Prune] removes anything.
 //
 // A record is a file of
 //
@@ -32,7 +38,8 @@
 //
 // The index is rebuilt from the records when it is missing, damaged or of another
 // version, and brought up to date at each start by comparing names only. It may
-// be deleted while the server is stopped.
+// be deleted while the server is stopped. Where the disk does not take it, since it
+// is full, say, it is made in memory, and is in its file again after a later start.
 package store
 
 import (
@@ -40,6 +47,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"builder/pkg/disk"
@@ -62,15 +70,31 @@ var (
 
 // Store is an open data directory. All methods are safe for concurrent use.
 type Store struct {
-	fsys  disk.FS
-	root  string // of the reference's results
-	log   zerolog.Logger
-	dirs  *directories
-	index *index
+	fsys        disk.FS
+	root        string // of the reference's results
+	contents    string // directory, with one for each first octet of a hash
+	temporaries string // directory: contents on their way
+	log         zerolog.Logger
+	dirs        *directories
+	use         *use
+	index       *index
+	// elsewhere is where artifacts may lie that are not here; nil for nowhere.
+	elsewhere Elsewhere
 	// unrecorded are our builds that had no record when the Store was opened.
 	unrecorded []place
+	reading    sync.Mutex // of records, by those who read many
 	// received counts the files in tmp, for their names.
 	received atomic.Uint64
+	// pruning is held by the one Prune, marking by who decides by a build's marks.
+	pruning, marking sync.Mutex
+}
+
+// newStore has no index.
+func newStore(fsys disk.FS, dir string, log zerolog.Logger) *Store {
+	return &Store{
+		fsys: fsys, root: dir, contents: filepath.Join(dir, "v1", "content"), temporaries: filepath.Join(dir, "v1", "tmp"),
+		log: log, dirs: newDirectories(fsys), use: newUse(),
+	}
 }
 
 // Open opens the data directory dir: it makes what is missing, removes what was
@@ -85,8 +109,8 @@ func Open(fsys disk.FS, dir string, unfinished func(uuid.UUID) bool, log zerolog
 	if unfinished == nil {
 		unfinished = func(uuid.UUID) bool { return false }
 	}
-	s := &Store{fsys: fsys, root: dir, log: log, dirs: newDirectories(fsys)}
-	for _, name := range []string{s.builds(), s.contents(), s.temporaries()} {
+	s := newStore(fsys, dir, log)
+	for _, name := range []string{s.builds(), s.contents, s.temporaries} {
 		if err := disk.MkdirAll(fsys, name, 0o755); err != nil {
 			return nil, fmt.Errorf("making the store in %s: %w", dir, err)
 		}
@@ -103,16 +127,14 @@ func Open(fsys disk.FS, dir string, unfinished func(uuid.UUID) bool, log zerolog
 // Close writes out the index and closes it. Closing again does nothing.
 func (s *Store) Close() error { return s.index.close() }
 
-func (s *Store) builds() string      { return filepath.Join(s.root, "v1", "builds") }
-func (s *Store) contents() string    { return filepath.Join(s.root, "v1", "content") }
-func (s *Store) temporaries() string { return filepath.Join(s.root, "v1", "tmp") }
-func (s *Store) indexFile() string   { return filepath.Join(s.root, "v1", "index.sqlite") }
+func (s *Store) builds() string    { return filepath.Join(s.root, "v1", "builds") }
+func (s *Store) indexFile() string { return filepath.Join(s.root, "v1", "index.sqlite") }
 
 // clearTemporaries removes what a process left that died while it received, but
 // what came for an unfinished build: that is gone on with. It need not be durable:
 // what comes back is removed at the next start.
 func (s *Store) clearTemporaries(unfinished func(uuid.UUID) bool) error {
-	leftovers, err := s.fsys.ReadDir(s.temporaries())
+	leftovers, err := s.fsys.ReadDir(s.temporaries)
 	if err != nil {
 		return fmt.Errorf("removing leftovers: %w", err)
 	}
@@ -120,7 +142,7 @@ func (s *Store) clearTemporaries(unfinished func(uuid.UUID) bool) error {
 		if id, ok := deliveryOf(entry.Name()); ok && unfinished(id) {
 			continue
 		}
-		if err := s.fsys.Remove(filepath.Join(s.temporaries(), entry.Name())); err != nil {
+		if err := s.fsys.Remove(filepath.Join(s.temporaries, entry.Name())); err != nil {
 			return fmt.Errorf("removing leftovers: %w", err)
 		}
 	}
@@ -128,25 +150,28 @@ func (s *Store) clearTemporaries(unfinished func(uuid.UUID) bool) error {
 }
 
 // openIndex opens the index and brings it up to date. One that turns out to be
-// unusable is replaced: everything in it comes from the builds.
+// unusable is replaced: everything in it comes from the builds. A server that can
+// not write it has the more reason to show what there is.
 func (s *Store) openIndex(unfinished func(uuid.UUID) bool) error {
 	name := s.indexFile()
-	var err error
-	if s.index, err = openIndex(name, s.log); err == nil {
-		if err = s.update(unfinished); err == nil {
-			return nil
+	err := s.tryIndex(name, unfinished)
+	if isUnusable(err) {
+		s.log.Warn().Err(err).Msg("index is unusable, rebuilding it from the builds")
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if err := os.RemoveAll(name + suffix); err != nil {
+				return fmt.Errorf("removing unusable index: %w", err)
+			}
 		}
-		s.index.close() //nolint:errcheck // the first error is the one to report
+		err = s.tryIndex(name, unfinished)
 	}
-	if !isUnusable(err) {
-		return err
+	if isRefused(err) {
+		s.log.Error().Err(err).Msg("the disk does not take the index: it is made in memory, until the next start")
+		err = s.tryIndex(inMemory, unfinished)
 	}
-	s.log.Warn().Err(err).Msg("index is unusable, rebuilding it from the builds")
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.RemoveAll(name + suffix); err != nil {
-			return fmt.Errorf("removing unusable index: %w", err)
-		}
-	}
+	return err
+}
+
+func (s *Store) tryIndex(name string, unfinished func(uuid.UUID) bool) (err error) {
 	if s.index, err = openIndex(name, s.log); err != nil {
 		return err
 	}

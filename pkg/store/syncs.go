@@ -41,7 +41,7 @@ func (s *contentSyncs) begin(store *Store) error {
 	if s.begun {
 		return nil
 	}
-	b, err := store.fsys.OpenBarrier(store.contents())
+	b, err := store.fsys.OpenBarrier(store.contents)
 	if err != nil && !errors.Is(err, disk.ErrNoBarrier) {
 		return err
 	}

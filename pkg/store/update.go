@@ -11,13 +11,18 @@ import (
 	"github.com/google/uuid"
 )
 
-// batchRows is how many new rows are written to the index at once.
-const batchRows = 1000
+const (
+	// batchRows is how many new rows are written to the index at once.
+	batchRows = 1000
+	// batchArtifacts is how many of their artifacts are held until then.
+	batchArtifacts = 1 << 20
+)
 
 // update brings the index up to date with what lies in the directory. Names are
 // compared; only what the index lacks is read, since a record never changes.
-// Records that were damaged are read again: somebody may have mended them. Those
-// of unfinished builds are not read at all.
+// Records that were damaged are read again: somebody may have mended them; and
+// those whose artifacts were not all written. Those of unfinished builds are not
+// read at all.
 func (s *Store) update(unfinished func(uuid.UUID) bool) error {
 	known, err := s.index.places()
 	if err != nil {
@@ -43,6 +48,11 @@ func (s *Store) update(unfinished func(uuid.UUID) bool) error {
 	if err := s.index.flush(); err != nil {
 		return err
 	}
+	if len(gone) > 0 {
+		if err := s.index.sweep(); err != nil {
+			return fmt.Errorf("updating index: %w", err)
+		}
+	}
 	if u.added > 0 || len(gone) > 0 {
 		s.log.Info().Int("added", u.added).Int("removed", len(gone)).Msg("index updated")
 	}
@@ -57,9 +67,9 @@ func (x *index) places() (map[uuid.UUID]place, error) {
 		var (
 			id, directory []byte
 			p             place
-			damaged       bool
+			again         bool
 		)
-		if err := scan(&id, &p.origin, &directory, &damaged); err != nil {
+		if err := scan(&id, &p.origin, &directory, &again); err != nil {
 			return err
 		}
 		name, ok := directories[string(directory)]
@@ -69,12 +79,12 @@ func (x *index) places() (map[uuid.UUID]place, error) {
 		}
 		p.job = name
 		copy(p.id[:], id)
-		if damaged {
+		if again {
 			p.origin = 0 // as if it were somewhere else: read it again
 		}
 		known[p.id] = p
 		return nil
-	}, "SELECT uuid, origin, directory, damaged FROM builds")
+	}, "SELECT uuid, origin, directory, damaged OR NOT whole FROM builds")
 	return known, err
 }
 
@@ -84,6 +94,7 @@ type updater struct {
 	known      map[uuid.UUID]place
 	seen       map[uuid.UUID]place
 	added      int
+	artifacts  int // of what was added, not written yet
 	// unrecorded are our builds without a record.
 	unrecorded []place
 }
@@ -171,7 +182,7 @@ func (u *updater) read(p place) error {
 		r, err = u.store.readRecord(u.store.dir(p))
 		b = r.build
 	} else {
-		b, err = u.store.readResult(p, false)
+		b, err = u.store.readResult(p)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if p.origin == ours {
@@ -189,8 +200,10 @@ func (u *updater) read(p place) error {
 	u.seen[p.id] = p
 	u.added++
 	u.store.index.add(r)
-	if u.added%batchRows == 0 {
-		return u.store.index.flush()
+	u.artifacts += len(r.hashes)
+	if u.added%batchRows == 0 || u.artifacts >= batchArtifacts {
+		u.artifacts = 0
+		return u.store.index.flushAll()
 	}
 	return nil
 }

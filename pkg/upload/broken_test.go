@@ -10,8 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-
-	"builder/pkg/upload"
 )
 
 // raw is a remote that does to each connection what serve says, after the head of
@@ -81,7 +79,7 @@ func TestEarlyAnswer(t *testing.T) {
 					if len(b.order) != 1 {
 						t.Fatalf("not delivered: %s", line)
 					}
-				} else if got := o.Status()[0].Err; got != test.want {
+				} else if got := <-b.parked; got != test.want {
 					t.Fatalf("error %q, want %q", got, test.want)
 				}
 			}
@@ -186,7 +184,7 @@ func TestMemory(t *testing.T) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	o, _, stop := run(t, f.URL, b, upload.WithLimits(upload.Limits{}))
+	o, _, stop := run(t, f.URL, b)
 	o.Add(b.add(nil), "hello")
 	<-b.delivered
 	stop()

@@ -3,13 +3,9 @@ package upload
 import (
 	"context"
 	"net"
-	"net/http"
 )
 
-// WithDial replaces the network.
-func WithDial(dial func(ctx context.Context, network, address string) (net.Conn, error)) Option {
-	return func(o *Outbox) {
-		transport := o.client.Transport.(*http.Transport)
-		transport.Proxy, transport.DialContext = nil, dial
-	}
+// Dialing replaces the network.
+func Dialing(dial func(ctx context.Context, network, address string) (net.Conn, error)) FrontendOptions {
+	return FrontendOptions{dial: dial}
 }

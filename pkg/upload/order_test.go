@@ -1,6 +1,8 @@
 package upload_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -12,9 +14,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"builder/pkg/upload"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 )
 
 // seed is printed by tests that draw numbers; UPLOAD_SEED repeats one.
@@ -80,7 +87,7 @@ func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case 0:
 		w.WriteHeader(http.StatusInternalServerError)
 	case 1:
-		w.WriteHeader(http.StatusUnauthorized)
+		w.WriteHeader(http.StatusGatewayTimeout)
 	case 2: // it has the build, and we do not hear of it
 		f.store(job, build)
 		w.WriteHeader(http.StatusBadGateway)
@@ -159,5 +166,95 @@ func TestSlowOneDelaysNoOther(t *testing.T) {
 	stop()
 	if len(items) != 2 || items[0].Job != "slow" || !items[0].Sending || items[1].Sending {
 		t.Errorf("status %+v", items)
+	}
+}
+
+// jobOf is one of seven.
+func jobOf(id uuid.UUID) string { return "job" + strconv.Itoa(int(id[0])%7) }
+
+// eager frees each build as soon as it is parked: before the outbox knows that it is.
+type eager struct {
+	*builds
+	outbox *upload.Outbox
+}
+
+func (e *eager) Parked(_ context.Context, id uuid.UUID, _ string) error {
+	e.outbox.Add(id, jobOf(id))
+	return nil
+}
+
+// Builds are refused and freed, dropped and hurried, at random: those that were not
+// dropped arrive, once, and nothing is left.
+func TestRandomChanges(t *testing.T) { synctest.Test(t, randomChanges) }
+
+func randomChanges(t *testing.T) {
+	random := seed(t)
+	journal := &eager{builds: newBuilds()}
+	var mu sync.Mutex
+	choose := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return random.IntN(n)
+	}
+	stored := make(map[uuid.UUID]bool)
+	refused := 0
+	send := func(_ context.Context, id uuid.UUID) (int64, error) {
+		chance := choose(8)
+		mu.Lock()
+		defer mu.Unlock()
+		switch chance {
+		case 0:
+			return 0, &upload.BuildError{Text: "bad sector"}
+		case 1, 2:
+			refused++
+			return 0, &upload.RefusedError{Text: "no"}
+		case 3:
+			return 0, errors.New("not now")
+		}
+		if stored[id] {
+			t.Errorf("build %v is sent again", id)
+		}
+		stored[id] = true
+		return 1, nil
+	}
+	var s setup
+	quick(&s)
+	journal.outbox = upload.New("remote", send, journal, s.limits, zerolog.Nop())
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- journal.outbox.Run(ctx) }()
+	dropped := make(map[uuid.UUID]bool)
+	var ids []uuid.UUID
+	for range 1000 {
+		switch choose(4) {
+		case 0, 1:
+			id := uuid.New()
+			ids = append(ids, id)
+			journal.outbox.Add(id, jobOf(id))
+		case 2:
+			if len(ids) > 0 {
+				journal.outbox.Retry(ids[choose(len(ids))])
+			}
+		case 3:
+			if len(ids) > 0 && choose(4) == 0 {
+				id := ids[choose(len(ids))]
+				dropped[id] = true
+				journal.outbox.Drop(id)
+			}
+		}
+	}
+	time.Sleep(time.Hour)
+	if left := journal.outbox.Status(); len(left) > 0 {
+		t.Errorf("left: %+v", left)
+	}
+	cancel()
+	must(t, <-ended)
+	for _, id := range ids {
+		if !stored[id] && !dropped[id] {
+			t.Errorf("build %v has not arrived", id)
+		}
+	}
+	if refused == 0 {
+		t.Error("no build was refused")
 	}
 }

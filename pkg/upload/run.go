@@ -6,15 +6,15 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"net/http"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
-	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 )
 
-// recordTime bounds the call of Source.Delivered when Run is to end.
+// recordTime bounds a call of the Journal when Run is to end.
 const recordTime = 10 * time.Second
 
 // Run delivers builds until ctx is done, and returns nil. Tries under way are
@@ -66,11 +66,21 @@ func (o *Outbox) deliver(ctx context.Context, l *lane, it *item) {
 		var size int64
 		if size, err = o.send(ctx, it.UUID); err == nil {
 			it.delivered = true
-			log.Info().Int64("bytes", size).Dur("dur", time.Since(begin)).Msg("build uploaded")
+			log.Info().Int64("bytes", size).Dur("dur", time.Since(begin)).Msg("build delivered")
 		}
 	}
-	if err == nil {
-		err = o.record(ctx, it.UUID)
+	var refused *RefusedError
+	switch {
+	case err == nil:
+		err = o.record(ctx, func(ctx context.Context) error { return o.journal.Delivered(ctx, it.UUID) })
+	case errors.As(err, &refused):
+		reason := printable(refused.Text)
+		err = o.record(ctx, func(ctx context.Context) error { return o.journal.Parked(ctx, it.UUID, reason) })
+		if err != nil {
+			err = fmt.Errorf("%s; %w", reason, err)
+			break
+		}
+		log.Error().Str("err", reason).Msg("build is parked: it is not sent again before `builder-client outbox retry`")
 	}
 	switch {
 	case err == nil:
@@ -84,33 +94,23 @@ func (o *Outbox) deliver(ctx context.Context, l *lane, it *item) {
 
 // failed logs a failed try and puts the lane back.
 func (o *Outbox) failed(l *lane, it *item, err error, log zerolog.Logger) {
-	tries, text, why := it.Tries+1, o.remote.shown(err), judge(err)
+	tries, text := it.Tries+1, printable(err.Error())
 	level, delay := zerolog.WarnLevel, o.limits.delay(tries)
-	if why.ofBuild || why.lasting {
+	var ofBuild *BuildError
+	if errors.As(err, &ofBuild) {
 		level = zerolog.ErrorLevel
-	}
-	if why.lasting {
-		delay = o.limits.Longest
 	}
 	// Not with the lock held: a log may be slow, and Add never waits.
 	log.WithLevel(level).Str("err", text).
 		Msgf("build not delivered, next try in %s", delay.Round(time.Millisecond))
 	o.change(func(now time.Time) {
 		it.Tries, it.Err = tries, text
-		if why.ofBuild {
+		if ofBuild != nil {
 			o.queue.aside(l, now.Add(delay), now)
 		} else {
 			o.queue.later(l, now.Add(delay))
 		}
 	})
-}
-
-// change changes the queue.
-func (o *Outbox) change(by func(now time.Time)) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	by(time.Now())
-	o.wake()
 }
 
 // delay is drawn from the whole range ("full jitter"): after an outage of the
@@ -120,39 +120,32 @@ func (l Limits) delay(tries int) time.Duration {
 	return rand.N(time.Duration(bound))
 }
 
-// record tells the source. When ctx is done meanwhile, that goes on for a while:
+// record tells the journal. When ctx is done meanwhile, that goes on for a while:
 // else the build would be sent again after the next start.
-func (o *Outbox) record(ctx context.Context, id uuid.UUID) error {
+func (o *Outbox) record(ctx context.Context, tell func(context.Context) error) error {
 	recording, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(recordTime, cancel) })
 	defer stop()
-	if err := o.source.Delivered(recording, id); err != nil {
-		return fmt.Errorf("recording that the remote has it: %w", err)
+	if err := tell(recording); err != nil {
+		return fmt.Errorf("recording what became of it: %w", err)
 	}
 	return nil
 }
 
-// verdict is what a failed try says about the next one.
-type verdict struct {
-	ofBuild bool // it is about this build: others may work
-	lasting bool // the same again is of no use before somebody has changed something
-}
+// maxShown is how much is shown of why a build is not there, in octets.
+const maxShown = 1 << 10
 
-func judge(err error) verdict {
-	var content *contentError
-	if errors.As(err, &content) {
-		return verdict{ofBuild: true}
+// printable makes one line of a text that a remote may have written.
+func printable(text string) string {
+	line := strings.TrimSpace(strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return ' '
+	}, text))
+	if len(line) > maxShown {
+		line = strings.ToValidUTF8(line[:maxShown], "") + "..."
 	}
-	var answer *answerError
-	if !errors.As(err, &answer) {
-		return verdict{}
-	}
-	switch answer.code {
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
-		return verdict{ofBuild: true, lasting: true}
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return verdict{lasting: true}
-	}
-	return verdict{}
+	return line
 }

@@ -51,10 +51,44 @@ func (e *contentError) Error() string { return "reading the result: " + e.err.Er
 // Unwrap gives the cause.
 func (e *contentError) Unwrap() error { return e.err }
 
-// send makes one try; nil when the remote has the build. The size is what was to
-// be sent.
-func (o *Outbox) send(ctx context.Context, id uuid.UUID) (size int64, err error) {
-	size, write, err := o.source.Open(id)
+// Open prepares the result file of a build: its size in octets, at least 1, and
+// write, which writes exactly these to a writer, and returns soon after that has
+// returned an error. It is called for each try, write at most once for each Open,
+// and always when there was no error, so it may hold what must be closed.
+type Open func(id uuid.UUID) (size int64, write func(io.Writer) error, err error)
+
+// Sender makes the [Send] that posts builds to the frontend.
+func (f *Frontend) Sender(open Open) Send {
+	return func(ctx context.Context, id uuid.UUID) (int64, error) {
+		size, err := f.try(ctx, open, id)
+		if err != nil {
+			err = f.judge(err)
+		}
+		return size, err
+	}
+}
+
+// judge says what a failed try means for the next one, without secrets.
+func (f *Frontend) judge(err error) error {
+	text := f.secrets.Replace(err.Error())
+	var content *contentError
+	if errors.As(err, &content) {
+		return &BuildError{text}
+	}
+	var answer *answerError
+	if errors.As(err, &answer) {
+		switch answer.code {
+		case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge:
+			return &RefusedError{text}
+		}
+	}
+	return errors.New(text)
+}
+
+// try makes one try; nil when the remote has the build. The size is what was to be
+// sent.
+func (f *Frontend) try(ctx context.Context, open Open, id uuid.UUID) (size int64, err error) {
+	size, write, err := open(id)
 	if err != nil {
 		return 0, &contentError{err}
 	}
@@ -62,17 +96,17 @@ func (o *Outbox) send(ctx context.Context, id uuid.UUID) (size int64, err error)
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	stall := time.AfterFunc(o.limits.Stall, func() { stop(errStalled) })
+	stall := time.AfterFunc(f.stall, func() { stop(errStalled) })
 	defer stall.Stop()
 
 	body := newBody(size, write, func(rest int64) {
-		patience := o.limits.Stall
+		patience := f.stall
 		if rest == 0 {
 			patience += at(digestRate, size)
 		}
 		stall.Reset(patience)
 	})
-	err = o.post(ctx, body)
+	err = f.post(ctx, body)
 	// What is wrong with the content comes first: the connection broke because of
 	// it, and a good answer to something else is not one to this build.
 	if wrong := body.finish(); wrong != nil {
@@ -87,18 +121,18 @@ func at(rate, octets int64) time.Duration {
 }
 
 // post sends the body and reads the answer.
-func (o *Outbox) post(ctx context.Context, body *body) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.remote.url.String(), body)
+func (f *Frontend) post(ctx context.Context, body *body) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url.String(), body)
 	if err != nil {
 		return err
 	}
 	req.ContentLength = body.size
 	req.Header.Set("Content-Type", "application/octet-stream")
 	req.Header.Set("User-Agent", "builder-server")
-	if o.remote.authenticate {
-		req.SetBasicAuth(o.remote.user, o.remote.password)
+	if f.authenticate {
+		req.SetBasicAuth(f.user, f.password)
 	}
-	resp, err := o.client.Do(req)
+	resp, err := f.client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

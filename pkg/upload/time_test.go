@@ -3,6 +3,7 @@ package upload_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"builder/pkg/upload"
 
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 )
 
 // pipes is a network in memory, so that the clock of synctest can stand still.
@@ -52,7 +54,7 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 // serve starts a server in the bubble.
-func serve(t *testing.T, handler http.HandlerFunc) upload.Option {
+func serve(t *testing.T, handler http.HandlerFunc) option {
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	// A server does not notice that its client has gone while it has not read the
 	// request, so handlers wait for the end of the test.
@@ -67,7 +69,7 @@ func serve(t *testing.T, handler http.HandlerFunc) upload.Option {
 			t.Errorf("server: %v", err)
 		}
 	})
-	return upload.WithDial(p.dial)
+	return func(s *setup) { s.frontend = upload.Dialing(p.dial) }
 }
 
 // pause lets the time pass in a handler.
@@ -186,13 +188,13 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// After an answer that waiting does not mend, the delay is the longest at once;
-// and other builds pass when it was about this one.
+// Builds that are refused are parked, and others pass, at once; what waiting mends is
+// waited for.
 func TestRefused(t *testing.T) {
 	for _, test := range []struct {
-		status  int
-		passing bool
-	}{{400, true}, {401, false}, {403, false}, {413, true}} {
+		status int
+		parks  bool
+	}{{400, true}, {401, true}, {403, true}, {413, true}, {404, false}, {422, false}, {429, false}, {500, false}} {
 		t.Run(http.StatusText(test.status), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBuilds()
@@ -207,21 +209,121 @@ func TestRefused(t *testing.T) {
 				first, second := b.add([]byte("x")), b.add([]byte("y"))
 				o.Add(first, "hello")
 				o.Add(second, "hello")
-				synctest.Wait()
-				if next := time.Until(o.Status()[0].Next); next != 15*time.Minute {
-					t.Errorf("next try in %s", next)
+				if !test.parks {
+					if a, b := <-b.delivered, <-b.delivered; a != first || b != second {
+						t.Errorf("delivered %s, %s, want %s, %s", a, b, first, second)
+					}
+					return
+				}
+				if got := <-b.delivered; got != second {
+					t.Errorf("delivered %s, want %s", got, second)
+				}
+				want := fmt.Sprintf("the remote answered %d %s:", test.status, http.StatusText(test.status))
+				if reason := <-b.parked; reason != want {
+					t.Errorf("parked: %q, want %q", reason, want)
 				}
 				if !strings.Contains(logged.String(), `"level":"error"`) {
 					t.Errorf("no error in the log: %s", logged)
 				}
-				want := []uuid.UUID{first, second}
-				if test.passing {
-					want = []uuid.UUID{second, first}
+				synctest.Wait()
+				if left := o.Status(); len(left) > 0 {
+					t.Errorf("left: %+v", left)
 				}
-				for i, id := range want {
-					if got := <-b.delivered; got != id {
-						t.Errorf("delivery %d is %s, want %s of %s, %s", i, got, id, first, second)
-					}
+				o.Add(first, "hello") // somebody asked for it
+				if got := <-b.delivered; got != first {
+					t.Errorf("delivered %s, want %s", got, first)
+				}
+				stop()
+			})
+		})
+	}
+}
+
+// A journal that can not take the parking hears of it again after the next try.
+func TestParkingFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBuilds()
+		b.recordErr = 2
+		var tries atomic.Int32
+		o, _, stop := run(t, inMemory, b, serve(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			tries.Add(1)
+			w.WriteHeader(http.StatusForbidden)
+		}))
+		o.Add(b.add([]byte("x")), "hello")
+		<-b.parked
+		stop()
+		if n := tries.Load(); n != 3 {
+			t.Errorf("%d tries, want 3", n)
+		}
+	})
+}
+
+// What people ask for: a try at once, or none any more.
+func TestRetryAndDrop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBuilds()
+		var tries atomic.Int32
+		works := make(chan struct{})
+		o, _, stop := run(t, inMemory, b, serve(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			tries.Add(1)
+			select {
+			case <-works:
+			default:
+				w.WriteHeader(http.StatusBadGateway)
+			}
+		}))
+		var ids []uuid.UUID
+		for _, job := range []string{"one", "one", "one", "two", "three"} {
+			id := b.add([]byte("x"))
+			ids = append(ids, id)
+			o.Add(id, job)
+		}
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		o.Drop(ids[0]) // the first of its job: the second is tried at once
+		o.Drop(ids[2]) // behind another
+		o.Drop(ids[4]) // the only one
+		o.Drop(uuid.New())
+		synctest.Wait()
+		left := o.Status()
+		if len(left) != 2 || left[0].UUID != ids[1] || left[0].Tries != 1 || left[1].UUID != ids[3] {
+			t.Fatalf("left %+v", left)
+		}
+		close(works)
+		before := tries.Load()
+		begin := time.Now()
+		o.Retry(ids[1])
+		o.Retry(ids[3])
+		o.Retry(uuid.New())
+		synctest.Wait()
+		if took := time.Since(begin); took != 0 || tries.Load() != before+2 || len(o.Status()) != 0 {
+			t.Errorf("%d tries, left %+v", tries.Load()-before, o.Status())
+		}
+		stop()
+	})
+}
+
+// A build that is dropped while it is sent is forgotten, whatever becomes of the try.
+func TestDropWhileSending(t *testing.T) {
+	for _, status := range []int{201, 401, 500} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBuilds()
+				o, _, stop := run(t, inMemory, b, serve(t, func(w http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body)
+					pause(r, time.Second)
+					w.WriteHeader(status)
+				}))
+				id := b.add([]byte("x"))
+				o.Add(id, "one")
+				synctest.Wait()
+				o.Drop(id)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if left := o.Status(); len(left) > 0 {
+					t.Errorf("left %+v", left)
 				}
 				stop()
 			})
@@ -241,7 +343,7 @@ func TestCancel(t *testing.T) {
 			io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 		}},
-		{"between tries", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }},
+		{"between tries", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -290,8 +392,11 @@ func TestCancelWhileRecording(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				journal := &slowJournal{newBuilds(), test.takes, make(chan struct{})}
 				dial := serve(t, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
-				o, err := upload.New(inMemory, journal, noLog, dial)
+				var s setup
+				dial(&s)
+				frontend, err := upload.NewFrontend(inMemory, s.frontend)
 				must(t, err)
+				o := upload.New("", frontend.Sender(journal.Open), journal, s.limits, zerolog.Nop())
 				o.Add(journal.add([]byte("x")), "hello")
 				ctx, cancel := context.WithCancel(t.Context())
 				go func() {

@@ -14,6 +14,22 @@ import (
 // it hangs, or the network between has gone.
 var ErrSilent = errors.New("the peer is silent")
 
+// Patience is how many heartbeats a peer may leave out before it is given up: as many
+// of one's own, which the peer was told of as [Introduce.Beat] or [Welcome.Beat].
+const Patience = 3
+
+// minBeat is how often a peer is told at the most, whatever it wants.
+const minBeat = 100 * time.Millisecond
+
+// Beat is how often a peer is told that one is there: as often as the more impatient
+// of both wants. What the other one wants is 0 when it did not say.
+func Beat(own, other time.Duration) time.Duration {
+	if other <= 0 {
+		return own
+	}
+	return min(own, max(other, minBeat))
+}
+
 // KeepAlive makes the connection tell the peer every so often that it is there,
 // and makes Receive fail with ErrSilent when nothing came for patience, not one
 // octet of anything. Both peers do it, having agreed by CapAlive. It is called

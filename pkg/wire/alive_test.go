@@ -18,12 +18,36 @@ func pair(t *testing.T) (near, far *wire.Conn) {
 	return near, far
 }
 
-// TestKeepAlive: two peers that say nothing know of each other, for days.
+// TestKeepAlive: two peers that say nothing know of each other, for days, also when
+// one of them is less patient.
 func TestKeepAlive(t *testing.T) {
+	for name, intervals := range map[string][2]time.Duration{
+		"alike": {15 * time.Second, 15 * time.Second}, "the near one is impatient": {time.Second, 15 * time.Second}, "the far one": {time.Minute, 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) { keepAlive(t, intervals[0], intervals[1]) })
+	}
+}
+
+// TestBeat: nobody is made to say more than ten times a second that he is there.
+func TestBeat(t *testing.T) {
+	for _, tt := range []struct{ own, other, want time.Duration }{
+		{15 * time.Second, 0, 15 * time.Second},
+		{15 * time.Second, 2 * time.Second, 2 * time.Second},
+		{15 * time.Second, time.Hour, 15 * time.Second},
+		{15 * time.Second, 1, 100 * time.Millisecond},
+		{15 * time.Second, -1, 15 * time.Second},
+	} {
+		if got := wire.Beat(tt.own, tt.other); got != tt.want {
+			t.Errorf("%v beside %v: %v, want %v", tt.own, tt.other, got, tt.want)
+		}
+	}
+}
+
+func keepAlive(t *testing.T, ofNear, ofFar time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := pair(t)
-		near.KeepAlive(15*time.Second, 45*time.Second)
-		far.KeepAlive(15*time.Second, 45*time.Second)
+		near.KeepAlive(wire.Beat(ofNear, ofFar), wire.Patience*ofNear)
+		far.KeepAlive(wire.Beat(ofFar, ofNear), wire.Patience*ofFar)
 		go func() {
 			time.Sleep(48 * time.Hour)
 			far.Send(wire.Output{Data: []byte("after two days")}) // near finds out

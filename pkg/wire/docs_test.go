@@ -92,7 +92,7 @@ func TestDocumentedNumbers(t *testing.T) {
 	}
 	for _, capability := range []string{
 		wire.CapDefine, wire.CapStatus, wire.CapWatch, wire.CapBuilds, wire.CapCancel, wire.CapBuild, wire.CapLimits,
-		wire.CapResume, wire.CapAlive, wire.CapDismissed,
+		wire.CapResume, wire.CapAlive, wire.CapFetch, wire.CapOutbox, wire.CapRetention, wire.CapStore, wire.CapDismissed,
 	} {
 		if !strings.Contains(text, "| `"+capability+"` |") {
 			t.Errorf("docs/protocol.md misses the capability %q", capability)

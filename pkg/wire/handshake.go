@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,10 @@ func (p Peer) Own() bool { return p.Version >= OwnVersion }
 // Can reports whether the peer said that it has that capability.
 func (p Peer) Can(capability string) bool { return slices.Contains(p.Capabilities, capability) }
 
+// ErrRepeated says that what came was sent over another connection, to another
+// Welcome: the network, or who is in it, has sent it again.
+var ErrRepeated = errors.New("this repeats another connection")
+
 // Accept does the server's part of the handshake. A peer whose version is not
 // spoken here is told so as far as its protocol allows, and gets an error.
 func Accept(ctx context.Context, c *Conn, welcome Welcome) (Peer, error) {
@@ -50,6 +55,9 @@ func Accept(ctx context.Context, c *Conn, welcome Welcome) (Peer, error) {
 			return peer, err
 		}
 		peer.Introduce = m.(Introduce)
+		if n := peer.Nonce; len(n) > 0 && len(welcome.Nonce) > 0 && !bytes.Equal(n, welcome.Nonce) {
+			return peer, ErrRepeated
+		}
 		return peer, nil
 	case hello.Role == Client && hello.Version == ClientVersion,
 		hello.Role == Worker && hello.Version == WorkerVersion:
@@ -170,6 +178,7 @@ func (d Dialer) greet(ctx context.Context, c *Conn, version int) (Remote, error)
 		if version < OwnVersion {
 			return Remote{}, fmt.Errorf("the server answered version %d with a welcome", version)
 		}
+		d.Introduce.Nonce = m.Nonce
 		return Remote{Version: OwnVersion, Welcome: m}, c.Send(d.Introduce)
 	}
 	return Remote{}, ErrUnexpected

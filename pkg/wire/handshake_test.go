@@ -102,6 +102,33 @@ func TestAccept(t *testing.T) {
 	}
 }
 
+// TestNonce: what was said in answer to another Welcome is not heard.
+func TestNonce(t *testing.T) {
+	for name, test := range map[string]struct {
+		welcome, introduce string
+		want               error
+	}{
+		"of this connection":    {"this", "this", nil},
+		"of another connection": {"this", "that", wire.ErrRepeated},
+		"of no connection":      {"this", "thi", wire.ErrRepeated},
+		"an older peer":         {"this", "", nil},
+		"not asked for":         {"", "that", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var input []byte
+			for _, m := range []wire.Message{
+				wire.ClientHello{Role: wire.Worker, Version: wire.OwnVersion}, wire.Introduce{ID: "8f2c", Nonce: []byte(test.introduce)},
+			} {
+				input = append(input, frame(wire.Encode(m).Data)...)
+			}
+			_, err := wire.Accept(t.Context(), wire.NewConn(newScript(input), nil), wire.Welcome{Nonce: []byte(test.welcome)})
+			if !errors.Is(err, test.want) {
+				t.Errorf("error %v, expected %v", err, test.want)
+			}
+		})
+	}
+}
+
 func TestAcceptRefuses(t *testing.T) {
 	own := frame(wire.Encode(wire.ClientHello{Version: wire.OwnVersion}).Data)
 	tests := []struct {

@@ -22,6 +22,9 @@ const (
 	CapResources = "resources" // Job.Resources in Define; a worker's: it keeps those of Start
 	CapResume    = "resume"    // Holding, Resume, Done, Want, Deliver, Content, Missing, Later; also a peer's
 	CapAlive     = "alive"     // Alive; also a peer's
+	CapFetch     = "fetch"     // Describe, Fetch, Find; outputs in ListReply
+	CapOutbox    = "outbox"    // Outbox, OutboxChange, OutboxReply
+	CapStore     = "store"     // Welcome.Stores; Location of artifacts in Done
 )
 
 // CapDismissed is a worker's, sent in Introduce: it understands Dismissed.
@@ -35,6 +38,11 @@ type (
 		Version      int64
 		Program      string // the server's version, for people
 		Capabilities []string
+		// Nonce is drawn anew for each connection; empty for one that is never checked.
+		Nonce []byte
+		// Stores are the locations of artifacts that the server takes.
+		Stores []string
+		Beat   time.Duration // how often the server wants to hear something; 0 if it does not say
 	}
 	// Introduce is the peer's next message.
 	Introduce struct {
@@ -42,6 +50,9 @@ type (
 		ID           string // a worker's identity, kept in its directory; empty for clients
 		Program      string
 		Capabilities []string
+		// Nonce is that of the Welcome; empty from programs that know none.
+		Nonce []byte
+		Beat  time.Duration // how often the peer wants to hear something; 0 if it does not say
 	}
 	// Define schedules a job, or with Update replaces its definition and plan. A
 	// job of a script carries it here; Job.Script is not sent.
@@ -68,6 +79,8 @@ type (
 		Jobs      []JobStatus
 		Platforms []PlatformStatus
 		Building  []BuildStatus
+		Remotes   []RemoteStatus // that there are, or that builds wait for
+		Paused    string         // why no builds are handed out; "" while they are
 	}
 	// JobStatus is one job of the schedule.
 	JobStatus struct {
@@ -135,8 +148,13 @@ type (
 		Job   string // "" for all
 		Limit int64
 	}
-	// ListReply answers List; the builds come without artifacts and notes.
-	ListReply struct{ Builds []job.Build }
+	// ListReply answers List; the builds come without artifacts and notes. Outputs
+	// are theirs, in the same order, if the server can tell. It also answers Find.
+	ListReply struct {
+		Builds  []job.Build
+		Outputs []job.Output
+		Marks   []BuildMark // of those that have any
+	}
 	// Export asks for a build's result file, by uuid or prefix.
 	Export struct{ What string }
 	// ExportReply is the reference's result file: Size octets that Write writes.

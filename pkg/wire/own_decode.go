@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"time"
@@ -15,9 +16,17 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	in := r.Enter(der.Sequence)
 	switch kind {
 	case KindWelcome:
-		return Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities)}
+		m := Welcome{Version: in.Int(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities), Nonce: decodeNonce(&in)}
+		if in.More() {
+			m.Stores = decodeTexts(&in, maxStores)
+		}
+		m.Beat = decodeBeat(&in)
+		return m
 	case KindIntroduce:
-		return Introduce{Name: in.Text(), ID: in.Text(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities)}
+		return Introduce{
+			Name: in.Text(), ID: in.Text(), Program: in.Text(), Capabilities: decodeTexts(&in, maxCapabilities), Nonce: decodeNonce(&in),
+			Beat: decodeBeat(&in),
+		}
 	case KindDefine:
 		return Define{Job: job.DecodeJob(&in), Script: in.Octets(), Plan: job.DecodePlan(&in), Update: in.Bool()}
 	case KindAccepted:
@@ -41,11 +50,9 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 	case KindList:
 		return List{Job: in.Text(), Limit: in.Int()}
 	case KindListReply:
-		var m ListReply
-		for builds := in.Enter(der.Sequence); builds.More(); {
-			m.Builds = append(m.Builds, job.DecodeBuild(&builds))
-		}
-		return m
+		return decodeListReply(&in)
+	case KindDescribe, KindDescribed, KindFetch, KindFind:
+		return decodeFetching(kind, &in)
 	case KindExport:
 		return Export{What: in.Text()}
 	case KindCancel:
@@ -65,8 +72,10 @@ func decodeOwn(kind Kind, r *der.Reader) Message {
 		return Stored{UUID: job.DecodeUUID(&in), Refused: in.Text()}
 	case KindDismissed:
 		return Dismissed{Text: in.Text()}
+	case KindOutbox, KindOutboxReply, KindOutboxChange:
+		return decodeOutbox(kind, &in)
 	default:
-		return decodeResuming(kind, r, &in)
+		return decodeRetention(kind, r, &in)
 	}
 }
 
@@ -77,6 +86,22 @@ func decodeAccepted(in *der.Reader) Message {
 		m.Runs = append(m.Runs, RunRef{ID: uint64(run.Int()), Platform: run.Text()})
 	}
 	m.Next = job.DecodeTime(in)
+	return m
+}
+
+func decodeListReply(in *der.Reader) Message {
+	var m ListReply
+	for builds := in.Enter(der.Sequence); builds.More(); {
+		m.Builds = append(m.Builds, job.DecodeBuild(&builds))
+	}
+	if in.More() {
+		for outputs := in.Enter(der.Sequence); outputs.More(); {
+			m.Outputs = append(m.Outputs, job.DecodeOutput(&outputs))
+		}
+	}
+	if in.More() {
+		m.Marks = decodeMarks(in)
+	}
 	return m
 }
 
@@ -95,6 +120,12 @@ func decodeStatusReply(in *der.Reader) Message {
 	}
 	for building := in.Enter(der.Sequence); building.More(); {
 		m.Building = append(m.Building, decodeBuildStatus(&building))
+	}
+	if in.More() {
+		m.Remotes = decodeRemotes(in)
+	}
+	if in.More() {
+		m.Paused = in.Text()
 	}
 	return m
 }
@@ -154,6 +185,7 @@ func decodeFlags(r *der.Reader) job.LineFlags {
 // sixteen in memory.
 const (
 	maxCapabilities = 256
+	maxStores       = 64
 	maxNoteCount    = 10_000
 )
 
@@ -169,3 +201,27 @@ func decodeTexts(r *der.Reader, most int) []string {
 	}
 	return texts
 }
+
+func decodeBeat(r *der.Reader) time.Duration {
+	if !r.More() {
+		return 0
+	}
+	return time.Duration(r.Int())
+}
+
+func decodeNonce(r *der.Reader) []byte {
+	if !r.More() {
+		return nil // it is of a program that knows none
+	}
+	nonce := r.Octets()
+	if r.Err() == nil && len(nonce) > maxNonce {
+		r.Fail(fmt.Errorf("a nonce of %d octets", len(nonce)))
+	}
+	if len(nonce) == 0 {
+		return nil
+	}
+	return bytes.Clone(nonce)
+}
+
+// maxNonce is how long a nonce may be.
+const maxNonce = 64

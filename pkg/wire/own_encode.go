@@ -12,6 +12,9 @@ func (m Welcome) encode(w *der.Writer) {
 		w.Int(clampInt(m.Version))
 		w.Text(m.Program)
 		encodeTexts(w, m.Capabilities)
+		w.Octets(m.Nonce)
+		encodeTexts(w, m.Stores)
+		w.Int(clampInt(m.Beat))
 	})
 }
 
@@ -21,6 +24,8 @@ func (m Introduce) encode(w *der.Writer) {
 		w.Text(m.ID)
 		w.Text(m.Program)
 		encodeTexts(w, m.Capabilities)
+		w.Octets(m.Nonce)
+		w.Int(clampInt(m.Beat))
 	})
 }
 
@@ -52,7 +57,7 @@ func (m Accepted) encode(w *der.Writer) {
 func (Status) encode(w *der.Writer) { w.Sequence(func() {}) }
 
 func (m StatusReply) encode(w *der.Writer) {
-	source := StatusSource{Jobs: slices.Values(m.Jobs), Building: m.Building}
+	source := StatusSource{Jobs: slices.Values(m.Jobs), Building: m.Building, Remotes: m.Remotes, Paused: m.Paused}
 	for _, p := range m.Platforms {
 		source.Platforms = append(source.Platforms, PlatformSource{p, slices.Values(p.Queue)})
 	}
@@ -126,6 +131,12 @@ func (m ListReply) encode(w *der.Writer) {
 				job.EncodeBuild(w, b)
 			}
 		})
+		w.Sequence(func() {
+			for _, o := range m.Outputs {
+				job.EncodeOutput(w, o)
+			}
+		})
+		encodeMarks(w, m.Marks)
 	})
 }
 

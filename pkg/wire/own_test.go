@@ -24,7 +24,7 @@ const ownDir = "testdata/own"
 var (
 	ownUUID  = uuid.MustParse("12345678-9abc-4def-8123-456789abcdef")
 	ownTime  = time.Date(2026, 3, 4, 5, 6, 7, 123456789, time.UTC)
-	ownJob   = job.Job{Name: "hello", Platform: "debian-12", Script: job.ContentOf([]byte("#!/bin/sh\n")), Limits: job.Limits{Silence: time.Minute}, Retries: job.Retries{Tries: 1, OnTimeout: true}, Resources: job.Resources{Memory: 1 << 30, NoNetwork: true}}
+	ownJob   = job.Job{Name: "hello", Platform: "debian-12", Script: job.ContentOf([]byte("#!/bin/sh\n")), Limits: job.Limits{Silence: time.Minute}, Retries: job.Retries{Tries: 1, OnTimeout: true}, Retention: job.Retention{Builds: 10, Bytes: job.Unbounded}, Resources: job.Resources{Memory: 1 << 30, NoNetwork: true}}
 	ownVars  = job.Job{Name: "site", Platform: "freebsd-14", Template: "go-build", Vars: []job.Var{{Name: "REF", Value: "main"}, {Name: "REPO", Value: "a/b"}}}
 	ownRun   = job.Run{ID: 7, Job: ownJob, Platform: "debian-12", Asked: ownTime, Tries: 1, After: ownTime.Add(time.Minute)}
 	ownState = wire.BuildStatus{UUID: ownUUID, Run: 7, Try: 2, Job: "hello", Platform: "debian-12", Worker: "pine", Started: ownTime, Away: ownTime.Add(time.Minute)}
@@ -42,9 +42,10 @@ var ownMessages = []struct {
 	name    string
 	message wire.Message
 }{
-	{"welcome", wire.Welcome{Version: 1001, Program: "1.0", Capabilities: []string{wire.CapDefine, wire.CapStatus}}},
+	{"welcome", wire.Welcome{Version: 1001, Program: "1.0", Capabilities: []string{wire.CapDefine, wire.CapStatus}, Nonce: []byte("drawn anew"), Beat: 15 * time.Second}},
+	{"welcome_stores", wire.Welcome{Version: 1001, Program: "1.0", Capabilities: []string{wire.CapStore}, Stores: []string{"https://store.example.org/artifacts"}}},
 	{"welcome_bare", wire.Welcome{Version: 1001}},
-	{"introduce", wire.Introduce{Name: "pine", ID: "8f2c", Program: "1.0", Capabilities: []string{"lines"}}},
+	{"introduce", wire.Introduce{Name: "pine", ID: "8f2c", Program: "1.0", Capabilities: []string{"lines"}, Nonce: []byte("drawn anew"), Beat: 2 * time.Second}},
 	{"define_script", wire.Define{Job: job.Job{Name: "hello", Platform: "debian-12"}, Script: []byte("#!/bin/sh\nexit 0\n"), Plan: job.Plan{Period: job.Hourly}}},
 	{"define_template", wire.Define{Job: ownVars, Plan: job.Plan{Cron: "30 3 * * mon-fri", Zone: "Europe/Berlin"}, Update: true}},
 	{"accepted", wire.Accepted{Runs: []wire.RunRef{{ID: 7, Platform: "debian-12"}, {ID: 8, Platform: "freebsd-14"}}, Next: ownTime}},
@@ -60,6 +61,8 @@ var ownMessages = []struct {
 			Workers: []wire.WorkerStatus{{Name: "pine", Address: "[::1]:4711", Since: ownTime, Build: ownUUID}},
 		}},
 		Building: []wire.BuildStatus{ownState},
+		Remotes:  []wire.RemoteStatus{{Name: "https://host/upload", Configured: true, Waiting: 3, Parked: 1}},
+		Paused:   "the disk is nearly full",
 	}},
 	{"watch_run", wire.Watch{Run: 7, From: 1_000_000}},
 	{"watch_again", wire.Watch{Run: 7, From: 12, Build: ownUUID}},
@@ -75,7 +78,11 @@ var ownMessages = []struct {
 	{"ended", wire.Ended{Build: ownBuild, Final: true}},
 	{"ended_lost", wire.Ended{Build: job.Build{UUID: ownUUID, Job: "hello", Started: ownTime, Result: job.Failure(job.WorkerLost, "the worker went away")}}},
 	{"list", wire.List{Job: "hello", Limit: 20}},
-	{"list_reply", wire.ListReply{Builds: []job.Build{ownBuild, {UUID: ownUUID, Job: "taken over"}}}},
+	{"list_reply_outputs", wire.ListReply{
+		Builds:  []job.Build{ownBuild, {UUID: ownUUID, Job: "taken over"}},
+		Outputs: []job.Output{{Path: "bin/hello", Main: ownBuild.Artifacts[0].Content, Inputs: ownJob.Script.SHA256}, {}},
+	}},
+	{"list_reply", wire.ListReply{Builds: []job.Build{ownBuild, {UUID: ownUUID, Job: "taken over"}}, Marks: []wire.BuildMark{{UUID: ownUUID, Pinned: true, Pruned: true, At: ownTime}, {UUID: ownUUID, Pinned: true}}}},
 	{"export", wire.Export{What: ownUUID.String()}},
 	{"cancel", wire.Cancel{What: "hello", Reason: "not needed"}},
 	{"stop", wire.Stop{UUID: ownUUID, Result: job.Failure(job.Timeout, "ran longer than 1h0m0s")}},
@@ -98,12 +105,42 @@ var ownMessages = []struct {
 		Artifacts: ownBuild.Artifacts,
 		Place:     job.Place{Kind: "container", Origin: "debian@sha256:00", Phases: []job.Phase{{Name: "run", Took: time.Second}}},
 	}},
+	{"done_located", wire.Done{UUID: ownUUID, Artifacts: []job.Artifact{
+		{Path: "a", Mode: 0o644, Content: job.ContentOf([]byte("hello")), Location: "https://store.example.org/artifacts"},
+		{Path: "b", Mode: 0o644, Content: job.ContentOf([]byte("hello"))},
+	}}},
 	{"want", wire.Want{UUID: ownUUID, Contents: []wire.Wanted{{Content: ownJob.Script, Offset: 3}}}},
 	{"want_something", wire.Want{UUID: ownUUID}},
 	{"deliver", wire.Deliver{UUID: ownUUID}},
 	{"content", wire.Content{Content: ownJob.Script, Offset: 3, Data: wire.Blob{Data: []byte("bin/sh\n")}}},
 	{"missing", wire.Missing{Content: ownJob.Script, Reason: "it was removed"}},
 	{"alive", wire.Alive{}},
+	{"describe", wire.Describe{What: "hello", Platform: "debian-12"}},
+	{"described", wire.Described{Build: ownBuild}},
+	{"fetch", wire.Fetch{UUID: ownUUID, Files: []wire.FilePart{{Path: "bin/hello", Offset: 1 << 40}, {Path: "a"}}}},
+	{"find", wire.Find{SHA256: ownJob.Script.SHA256, Limit: 50}},
+	{"outbox", wire.Outbox{Remote: "https://host/upload", Limit: 100}},
+	{"outbox_change", wire.OutboxChange{Action: wire.OutboxDrop, What: "1234", Remote: "upload-hooks"}},
+	{"outbox_reply", wire.OutboxReply{
+		Remotes: []wire.RemoteStatus{{Name: "https://host/upload", Configured: true, Waiting: 3, Parked: 1}, {Waiting: 1}},
+		Posts: []wire.PostStatus{
+			{UUID: ownUUID, Job: "hello", Remote: "https://host/upload", Parked: "the remote answered 401 Unauthorized"},
+			{UUID: ownUUID, Job: "hello", Remote: "https://host/upload", Tries: 2, Next: ownTime, Error: "broken pipe"},
+			{UUID: ownUUID, Job: "site", Remote: "https://host/upload", Sending: true},
+		},
+		Changed: 7,
+	}},
+	{"pin", wire.Pin{What: "1234"}},
+	{"pin_not", wire.Pin{What: ownUUID.String(), Unpin: true}},
+	{"pinned", wire.Pinned{UUID: ownUUID}},
+	{"prune", wire.Prune{Job: "hello", Dry: true}},
+	{"prune_reply", wire.PruneReply{
+		Builds: []wire.PrunedBuild{
+			{UUID: ownUUID, Job: "hello", Platform: "debian-12", Finished: ownTime, Bound: "keep-days", Octets: 1 << 30},
+			{UUID: ownUUID, Job: "hello", Platform: "debian-12", ArtifactsOnly: true, Bound: "keep-uploaded-days"},
+		},
+		Freed: 1 << 31, Orphans: 3, OrphanOctets: 4096, Damaged: 1,
+	}},
 	{"later", wire.Later{After: 5 * time.Second, Reason: "the server is restarted"}},
 }
 

@@ -33,7 +33,8 @@ type (
 	}
 	// Done tells that a build has ended. All its lines were sent before it. The
 	// artifacts are offered: Want follows, if the server lacks any of their
-	// contents, and Stored when all is durable.
+	// contents, and Stored when all is durable. It may come again, with locations
+	// of contents that were lacking.
 	Done struct {
 		UUID      uuid.UUID
 		Lines     int64 // of its whole console

@@ -29,6 +29,8 @@ type StatusSource struct {
 	Jobs      iter.Seq[JobStatus]
 	Platforms []PlatformSource
 	Building  []BuildStatus
+	Remotes   []RemoteStatus
+	Paused    string
 }
 
 // PlatformSource is a PlatformStatus in a StatusSource: Runs takes the place of
@@ -92,6 +94,8 @@ func (m StatusSource) encode(w *der.Writer) {
 				b.encode(w)
 			}
 		})
+		encodeRemotes(w, m.Remotes)
+		w.Text(m.Paused)
 	})
 }
 

@@ -89,6 +89,18 @@ const (
 	KindMissing     Kind = 90
 	KindAlive       Kind = 91
 	KindLater       Kind = 92
+	KindPin         Kind = 93
+	KindPinned      Kind = 94
+	KindPrune       Kind = 95
+	KindPruneReply  Kind = 96
+	KindDescribe    Kind = 97
+	KindDescribed   Kind = 98
+	KindFetch       Kind = 99
+	KindFind        Kind = 100
+
+	KindOutbox       Kind = 103
+	KindOutboxReply  Kind = 104
+	KindOutboxChange Kind = 105
 )
 
 // MaxScript is the longest script, in octets.
@@ -156,6 +168,18 @@ var kinds = map[Kind]struct {
 	KindMissing:     {"missing", 64 * kilobyte},
 	KindAlive:       {"alive", 64},
 	KindLater:       {"later", 4 * kilobyte},
+	KindPin:         {"pin", 4 * kilobyte},
+	KindPinned:      {"pinned", 64},
+	KindPrune:       {"prune", 4 * kilobyte},
+	KindPruneReply:  {"prune reply", 1024 * megabyte},
+	KindDescribe:    {"describe", 8 * kilobyte},
+	KindDescribed:   {"described", 64 * megabyte},
+	KindFetch:       {"fetch", smallFrame}, // which a slow reader of the answer holds
+	KindFind:        {"find", 4 * kilobyte},
+
+	KindOutbox:       {"outbox", 8 * kilobyte},
+	KindOutboxReply:  {"outbox reply", 64 * megabyte},
+	KindOutboxChange: {"outbox change", 8 * kilobyte},
 }
 
 // String names the kind in messages.

@@ -26,7 +26,9 @@ type build struct {
 	conf  *Config
 	spool *spool
 	stop  context.CancelCauseFunc // with *stopped: ends the script
-	over  bool                    // the server has no use for it any more; guarded by the holder
+	// Guarded by the holder:
+	over    bool     // the server has no use for it any more
+	putting *putting // its contents into the store; nil if that was not begun
 
 	// ended is closed when the build has ended. What follows is set before.
 	ended     chan struct{}

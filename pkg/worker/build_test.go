@@ -152,6 +152,30 @@ func TestEnd(t *testing.T) {
 	}
 }
 
+// TestBreakAtTheEnd: what a worker that is told to end at once has is delivered, also
+// when its connections break while it ends.
+func TestBreakAtTheEnd(t *testing.T) {
+	s := newScripted(t, false)
+	w := work(t, s)
+	c := s.accept()
+	mark, gate := filepath.Join(t.TempDir(), "mark"), filepath.Join(t.TempDir(), "gate")
+	id := c.start(fmt.Sprintf("trap '' TERM; echo > %s.new; mv %s.new %s; while ! [ -e %s ]; do sleep 0.01; done", mark, mark, mark, gate), job.Limits{Grace: time.Minute})
+	waitFile(t, mark)
+	w.kill()
+	for range 2 {
+		c.Close()
+		c = s.greet()
+		c.resume(nil)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e := c.store(id); e.result.Cause != job.ShutDown {
+		t.Errorf("result %v", e.result)
+	}
+	w.over(t)
+}
+
 // TestFarewell: a server that does not take what a worker delivers can not hold
 // one that is told to end at once.
 func TestFarewell(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
+	"math"
 	"time"
 
 	"builder/pkg/job"
@@ -27,14 +27,19 @@ func (b *build) collect(ctx, over context.Context, done wire.Done, most int64) {
 	if errors.As(context.Cause(ctx), &stop) && stop.result.Cause != job.ShutDown {
 		done.Result = stop.result // it may have come while the artifacts were hashed
 	}
+	if b.place != nil && b.conf.keeps(done.Result) {
+		done.Notes = append(done.Notes, b.announce())
+	}
 	done.Lines = b.spool.view().lines
-	if size := wire.Encode(done).Size(); size > wire.KindDone.Limit() {
+	encoded := wire.Encode(done)
+	if size := encoded.Size(); size > wire.KindDone.Limit() {
 		done.Result = job.Failure(job.TooLarge, "artifacts: a list of %d files is %d octets long, %d are allowed",
 			len(done.Artifacts), size, wire.KindDone.Limit())
 		done.Artifacts, b.artifacts = nil, nil
+		encoded = wire.Encode(done)
 	}
 	b.log.Info().Stringer("result", done.Result).Int("artifacts", len(done.Artifacts)).Dur("dur", done.Duration).Msg("build ended")
-	if err := b.spool.finish(done); err != nil {
+	if err := b.spool.finish(done, encoded.Data); err != nil {
 		b.log.Error().Err(err).Msg("keeping the end of the build: it is in memory only")
 	}
 }
@@ -49,7 +54,7 @@ func (b *build) offer(over context.Context, done *wire.Done, most int64) bool {
 	done.Notes = noteTexts(notes)
 	total := int64(0)
 	for _, a := range artifacts {
-		total += a.Size
+		total += min(a.Size, math.MaxInt64-total) // sparse files may be of any size
 	}
 	switch {
 	case len(artifacts) == 0:
@@ -67,6 +72,7 @@ func (b *build) offer(over context.Context, done *wire.Done, most int64) bool {
 		b.log.Error().Err(err).Msg("keeping how the script ended")
 	}
 	b.artifacts = make(map[job.Content]sandbox.Artifact, len(artifacts))
+	done.Artifacts = make([]job.Artifact, 0, len(artifacts))
 	buffer := make([]byte, hashBuffer)
 	sum := sha256.New()
 	for _, a := range artifacts {
@@ -75,12 +81,13 @@ func (b *build) offer(over context.Context, done *wire.Done, most int64) bool {
 			return false
 		}
 		if err != nil {
-			done.Notes = append(done.Notes, cutNote(a.Path)+": "+err.Error())
+			notes = append(notes, sandbox.Note{Path: a.Path, Text: err.Error()})
 			continue
 		}
 		b.artifacts[content] = a
 		done.Artifacts = append(done.Artifacts, job.Artifact{Path: a.Path, Mode: a.Mode, Content: content})
 	}
+	done.Notes = noteTexts(notes)
 	return true
 }
 
@@ -88,15 +95,13 @@ const hashBuffer = 256 << 10
 
 // contentOf reads an artifact once.
 func contentOf(over context.Context, a sandbox.Artifact, sum hash.Hash, buffer []byte) (job.Content, error) {
-	f, err := a.Open()
-	if err != nil {
-		return job.Content{}, err
-	}
-	defer f.Close()
-	defer context.AfterFunc(over, func() { f.Close() })()
+	content := job.Content{}
 	sum.Reset()
-	n, err := io.CopyBuffer(sum, struct{ io.Reader }{f}, buffer) // of a file it would use a buffer of its own
-	content := job.Content{Size: n}
+	err := a.Read(buffer, func(octets []byte) error {
+		sum.Write(octets)
+		content.Size += int64(len(octets))
+		return over.Err()
+	})
 	sum.Sum(content.SHA256[:0])
 	return content, err
 }

@@ -22,6 +22,7 @@ type courier struct {
 	build  *build
 	from   int64
 	want   chan struct{} // the server lacks contents
+	told   bool          // the server knows what became of putting, over this link
 	stop   context.CancelFunc
 	answer atomic.Pointer[wire.Stored] // set before stop
 }
@@ -40,13 +41,19 @@ func (c *courier) run(ctx context.Context) {
 }
 
 func (c *courier) carry(ctx context.Context) error {
-	if err := c.console(ctx); err != nil {
+	done, err := c.console(ctx)
+	if err != nil {
 		return err
 	}
 	for {
 		select {
 		case <-c.want:
-			if err := c.deliver(ctx); err != nil {
+			if c.puts && !c.told {
+				err = c.put(ctx, done)
+			} else {
+				err = c.deliver(ctx)
+			}
+			if err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -55,25 +62,42 @@ func (c *courier) carry(ctx context.Context) error {
 	}
 }
 
-// console sends the lines as they come, and the end behind them.
-func (c *courier) console(ctx context.Context) error {
+// put waits until the contents were put into the store, and tells the server,
+// which then says whether it lacks any.
+func (c *courier) put(ctx context.Context, done wire.Done) error {
+	p := c.link.put(c.over, c.build, done)
+	select {
+	case <-p.ended:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	c.told = true
+	return c.conn.Send(p.located(done))
+}
+
+// console sends the lines as they come, and the end behind them, which it returns.
+func (c *courier) console(ctx context.Context) (wire.Done, error) {
 	f := c.build.spool.follow(c.from)
 	defer f.Close()
 	for {
 		from, lines, done, err := f.read(ctx)
 		switch {
 		case err != nil:
-			return err
+			return wire.Done{}, err
 		case done == nil:
 			err = c.conn.Send(wire.Lines{UUID: c.build.id, From: from, Lines: lines})
 		default:
 			end := *done
 			// After a power cut the server may have more than the spool.
 			end.Lines = max(end.Lines, c.from)
-			return c.conn.Send(end)
+			if p := c.wasPut(c.build); p != nil && c.puts {
+				c.told = true
+				return end, c.conn.Send(p.located(end))
+			}
+			return end, c.conn.Send(end)
 		}
 		if err != nil {
-			return err
+			return wire.Done{}, err
 		}
 	}
 }
@@ -103,7 +127,7 @@ func (c *courier) contents(ctx context.Context) error {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if remote.Can(wire.CapAlive) {
-		conn.KeepAlive(c.KeepAlive, patience*c.KeepAlive)
+		conn.KeepAlive(wire.Beat(c.KeepAlive, remote.Beat), wire.Patience*c.KeepAlive)
 	}
 	if err := conn.Send(wire.Deliver{UUID: c.build.id}); err != nil {
 		return err
@@ -134,7 +158,7 @@ func (c *courier) content(conn *wire.Conn, wanted wire.Wanted) error {
 	if wanted.Offset < 0 || wanted.Offset > content.Size {
 		return fmt.Errorf("the server wants %v from octet %d on, it has %d", content, wanted.Offset, content.Size)
 	}
-	f, err := c.open(content)
+	f, err := c.build.open(content)
 	if err != nil {
 		c.build.log.Error().Err(err).Msg("an artifact is missing")
 		return conn.Send(wire.Missing{Content: content, Reason: err.Error()})
@@ -148,8 +172,8 @@ func (c *courier) content(conn *wire.Conn, wanted wire.Wanted) error {
 }
 
 // open opens an artifact that still is as long as it was.
-func (c *courier) open(content job.Content) (*os.File, error) {
-	a, ok := c.build.artifacts[content]
+func (b *build) open(content job.Content) (*os.File, error) {
+	a, ok := b.artifacts[content]
 	if !ok {
 		return nil, errors.New("the worker has no such artifact")
 	}

@@ -174,6 +174,7 @@ func (s *cutter) done(c *wire.Conn, m wire.Done) error {
 
 func (s *cutter) store(c *wire.Conn) error {
 	if err := s.send(c, wire.Stored{UUID: s.id}); err != nil {
+		c.Close() // it may not be the caller's
 		return err
 	}
 	s.mu.Lock()

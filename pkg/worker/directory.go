@@ -22,6 +22,7 @@ import (
 //	builds/  places of builds that are held
 //	spool/   their consoles and ends, see spool
 //	rejected/ ended builds that the server did not take, see reject
+//	kept/    names of places of failed builds that people may enter, see kept
 //	lock     held by the process that uses it
 type Directory struct {
 	Path   string
@@ -41,7 +42,7 @@ func OpenDirectory(path string) (*Directory, error) {
 	}
 	d := &Directory{Path: path, unlock: unlock}
 	err = d.read()
-	for _, dir := range []string{d.spool(), d.rejected()} {
+	for _, dir := range []string{d.spool(), d.rejected(), d.kept()} {
 		if err == nil {
 			err = os.MkdirAll(dir, 0o700)
 		}
@@ -91,6 +92,7 @@ func (d *Directory) RememberOwn(address string) error {
 
 func (d *Directory) spool() string    { return filepath.Join(d.Path, "spool") }
 func (d *Directory) rejected() string { return filepath.Join(d.Path, "rejected") }
+func (d *Directory) kept() string     { return filepath.Join(d.Path, "kept") }
 
 func (d *Directory) spoolPath(id uuid.UUID) string { return filepath.Join(d.spool(), id.String()) }
 

@@ -19,13 +19,15 @@ import (
 // have ended and are not stored by the server. Links and couriers come and go.
 type holder struct {
 	Config
-	tasks sync.WaitGroup // what goes on without a connection
+	tasks   sync.WaitGroup // what goes on without a connection
+	pruning sync.Mutex     // of what was rejected
 
 	mu      sync.Mutex
 	builds  map[uuid.UUID]*build
 	running int           // of them
 	begun   int           // builds, ever
 	refused int           // builds that the server did not take, ever
+	kept    []kept        // places of failed builds, the oldest first
 	wishes  int           // builds that were asked for, on the last connection, and did not come
 	changed chan struct{} // closed and replaced when any of this changes
 }
@@ -150,6 +152,7 @@ func (w *holder) release(b *build, refused string) {
 	w.tasks.Go(func() {
 		b.stop(&stopped{job.Failure(job.Cancelled, "the server has no use for the build: %s", refused)})
 		<-b.ended
+		w.endPutting(b)
 		var err error
 		if refused == "" {
 			err = w.forget(b)
@@ -168,14 +171,18 @@ func (w *holder) release(b *build, refused string) {
 	})
 }
 
-// forget removes everything of a build. Its spool goes first: what is left of the
+// forget removes everything of a build, but for a place that is kept. Its spool goes first: what is left of the
 // place without it is swept.
 func (w *holder) forget(b *build) error {
+	done := b.spool.view().done
 	err := b.spool.remove()
-	if b.place != nil {
-		err = errors.Join(err, b.place.Destroy())
+	switch {
+	case b.place == nil:
+		return err
+	case done == nil: // given up
+		return errors.Join(err, b.place.Destroy())
 	}
-	return err
+	return errors.Join(err, w.letGo(b.id, b.place, done.Result))
 }
 
 // minFree is how much room the worker's disk must have for another build.

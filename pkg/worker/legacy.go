@@ -78,8 +78,9 @@ func (w *holder) perform(ctx context.Context, conn *wire.Conn, m wire.JobSchedul
 		finished.Result = job.Failure(job.NoSandbox, "the worker could not prepare the build: %v", err)
 		return conn.Send(finished)
 	}
+	result := job.Result{} // a success is not kept
 	defer func() {
-		if err := place.Destroy(); err != nil {
+		if err := w.letGo(m.UUID, place, result); err != nil {
 			log.Error().Err(err).Msg("destroying the sandbox")
 		}
 	}()
@@ -93,7 +94,8 @@ func (w *holder) perform(ctx context.Context, conn *wire.Conn, m wire.JobSchedul
 	if alive.Err() != nil {
 		return errors.Join(context.Cause(alive), err)
 	}
-	finished.Result = resultOf(exit, err, nil).Legacy()
+	result = resultOf(exit, err, nil)
+	finished.Result = result.Legacy()
 	artifacts, _, err := place.Artifacts(job.CheckPath)
 	if err != nil {
 		finished.Result = job.Failure(job.NoSandbox, "the artifacts could not be collected: %v", err)

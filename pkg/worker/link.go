@@ -24,6 +24,7 @@ type link struct {
 	lose   context.CancelCauseFunc
 	over   context.Context //nolint:containedctx // the worker's
 	active sync.WaitGroup  // the reading goroutine and the couriers
+	puts   bool            // the server takes contents that are in the store
 
 	mu       sync.Mutex
 	couriers map[uuid.UUID]*courier
@@ -34,7 +35,14 @@ func (w *holder) newLink(over context.Context, conn *wire.Conn, remote wire.Remo
 	l := &link{holder: w, conn: conn, over: over, couriers: map[uuid.UUID]*courier{}}
 	l.alive, l.lose = context.WithCancelCause(over)
 	if remote.Can(wire.CapAlive) {
-		conn.KeepAlive(w.KeepAlive, patience*w.KeepAlive)
+		conn.KeepAlive(wire.Beat(w.KeepAlive, remote.Beat), wire.Patience*w.KeepAlive)
+	}
+	if w.Store != nil {
+		l.puts = remote.Can(wire.CapStore) && slices.Contains(remote.Stores, w.Store.Prefix())
+		if !l.puts {
+			w.Log.Warn().Str("store", w.Store.Prefix()).Strs("taken", remote.Stores).
+				Msg("the server does not take contents of this store (start it with --store): they go to the server")
+		}
 	}
 	return l
 }

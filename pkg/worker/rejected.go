@@ -41,8 +41,11 @@ func (w *holder) reject(b *build, reason string) error {
 	return errors.Join(append(failures, w.prune())...)
 }
 
-// prune removes the oldest.
+// prune removes the oldest. One at a time: a directory that is being removed looks
+// like the newest.
 func (w *holder) prune() error {
+	w.pruning.Lock()
+	defer w.pruning.Unlock()
 	entries, err := os.ReadDir(w.Dir.rejected())
 	if err != nil {
 		return err

@@ -14,10 +14,21 @@ import (
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 )
 
 // recover takes up what an earlier process has left behind, and sweeps the rest.
 func (w *holder) recover(ctx, over context.Context) error {
+	old, err := w.Dir.attachKept(w.Sandbox, w.Log)
+	if err != nil {
+		return err
+	}
+	w.kept = old
+	if w.KeepFailed > 0 {
+		if err := w.pruneKept(); err != nil {
+			return err
+		}
+	}
 	entries, err := os.ReadDir(w.Dir.spool())
 	if err != nil {
 		return fmt.Errorf("reading spool: %w", err)
@@ -49,8 +60,21 @@ func (w *holder) recover(ctx, over context.Context) error {
 }
 
 // Sweep removes what a worker of that directory has left behind in a sandbox, but
-// for what builds need that are not delivered. No worker may be using it.
-func Sweep(dir *Directory, box sandbox.Sandbox) error {
+// for what builds need that are not delivered, and, unless all is set, places of
+// failed builds that are kept. No worker may be using it.
+func Sweep(dir *Directory, box sandbox.Sandbox, all bool, log zerolog.Logger) error {
+	old, err := dir.attachKept(box, log)
+	if err != nil {
+		return err
+	}
+	for _, k := range old {
+		if !all {
+			break
+		}
+		if err := dir.removeKept(k); err != nil {
+			return err
+		}
+	}
 	entries, err := os.ReadDir(dir.spool())
 	if err != nil {
 		return fmt.Errorf("reading spool: %w", err)

@@ -115,11 +115,12 @@ func (s *spool) begin(start wire.Start, place string) error {
 
 // exit keeps how the script ended, for the case that the worker dies before it
 // has listed what the build left.
-func (s *spool) exit(done wire.Done) error { return s.message(recordExited, done) }
+func (s *spool) exit(done wire.Done) error { return s.message(recordExited, wire.Encode(done).Data) }
 
-// finish keeps the end of the build, and shows it even if it can not be kept.
-func (s *spool) finish(done wire.Done) error {
-	err := s.message(recordDone, done)
+// finish keeps the end of the build, which is at hand encoded, and shows it even if
+// it can not be kept.
+func (s *spool) finish(done wire.Done, encoded []byte) error {
+	err := s.message(recordDone, encoded)
 	if s.main != nil {
 		s.main.pending = nil // what is delivered later needs no memory
 	}
@@ -131,11 +132,11 @@ func (s *spool) finish(done wire.Done) error {
 	return err
 }
 
-func (s *spool) message(kind recordKind, m wire.Message) error {
+func (s *spool) message(kind recordKind, encoded []byte) error {
 	if s.main == nil {
 		return nil
 	}
-	s.main.add(kind, nil, wire.Encode(m).Data)
+	s.main.add(kind, nil, encoded)
 	if err := s.main.flush(); err != nil {
 		return fmt.Errorf("writing spool: %w", err)
 	}

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/remote"
 	"builder/pkg/sandbox"
 	"builder/pkg/wire"
 
@@ -46,8 +47,14 @@ type Config struct {
 	Protocol   int      // forces a protocol version; 0 tries ours, then the reference's
 	Env        []string // KEY=value, passed on to scripts
 	Sandbox    sandbox.Sandbox
+	// Store takes contents of artifacts, if the server takes their location; nil
+	// for none: all go to the server.
+	Store *remote.Store
 	// Resources bound every build, beside what its job says.
-	Resources  job.Resources
+	Resources job.Resources
+	// KeepFailed is how many places of failed builds are kept, the latest, for people
+	// to enter. With 0, those that were kept before stay.
+	KeepFailed int
 	Program    string        // version, told to the server
 	MaxDelay   time.Duration // longest pause between two attempts to connect; 0 means a minute
 	MaxRetries int           // attempts in a row that may fail before ErrAway; 0 for any number
@@ -61,9 +68,6 @@ const (
 	defaultMaxDelay  = time.Minute
 	defaultKeepAlive = 15 * time.Second
 	defaultFarewell  = time.Minute
-	// patience is how many beats of a peer may be missing before it is taken for
-	// gone.
-	patience = 3
 	// lastDial is how long a worker that ends may take to greet the server.
 	lastDial = 5 * time.Second
 	// maxLater is the longest pause that a server may ask for.
@@ -115,6 +119,9 @@ func Run(ctx, drain context.Context, c Config) error {
 	stop()
 	end()
 	w.tasks.Wait()
+	if w.Store != nil {
+		w.Store.Close()
+	}
 	return errors.Join(err, w.close())
 }
 
@@ -140,8 +147,12 @@ func (w *holder) work(ctx, over, drain context.Context) error {
 	for w.wished() || !w.finished(drain) {
 		last := ctx.Err() != nil
 		connected, err := w.connection(ctx, over, drain)
-		if last || over.Err() != nil {
+		if last && !connected || over.Err() != nil {
 			return nil //nolint:nilerr // what is not delivered then is told by close
+		}
+		if last { // the server was there, and will be
+			sleep(over, firstPause) //nolint:errcheck // the next attempt fails then, and is the last
+			continue
 		}
 		var later *laterError
 		switch {
@@ -216,6 +227,7 @@ func (w *holder) dialer() wire.Dialer {
 		Role: wire.Worker,
 		Introduce: wire.Introduce{
 			Name: w.Name, ID: w.Dir.ID.String(), Program: w.Program, Capabilities: []string{wire.CapResume, wire.CapAlive, wire.CapDismissed, wire.CapResources},
+			Beat: w.KeepAlive,
 		},
 		Force:    w.Protocol,
 		KnownOwn: held > 0 || w.Dir.KnownOwn(w.Remote),
@@ -226,22 +238,22 @@ func (w *holder) dialer() wire.Dialer {
 // or nothing is left to do. It reports whether it got so far that builds could be
 // handed out.
 func (w *holder) connection(ctx, over, drain context.Context) (connected bool, err error) {
-	conn, remote, err := w.dial(ctx, over, drain)
+	conn, server, err := w.dial(ctx, over, drain)
 	if err != nil {
 		return false, err
 	}
-	if !remote.Own() {
+	if !server.Own() {
 		return w.legacy(ctx, drain, conn)
 	}
-	if err := w.check(remote); err != nil {
+	if err := w.check(server); err != nil {
 		conn.Close()
 		return false, err
 	}
 	if err := w.Dir.RememberOwn(w.Remote); err != nil {
 		w.Log.Warn().Err(err).Msg("remembering the server's version")
 	}
-	w.Log.Info().Str("peer", w.Remote).Int("version", remote.Version).Msg("connected")
-	l := w.newLink(over, conn, remote)
+	w.Log.Info().Str("peer", w.Remote).Int("version", server.Version).Msg("connected")
+	l := w.newLink(over, conn, server)
 	defer l.Close()
 	if err := l.resume(); err != nil {
 		return false, err
@@ -268,19 +280,19 @@ func (w *holder) dial(ctx, over, drain context.Context) (*wire.Conn, wire.Remote
 	}
 	defer context.AfterFunc(drain, hurry)()
 	defer context.AfterFunc(ctx, hurry)()
-	conn, remote, err := w.dialer().Dial(dialing, w.Remote)
+	conn, server, err := w.dialer().Dial(dialing, w.Remote)
 	if err != nil && drain.Err() != nil {
 		w.wishAgain()
 	}
-	return conn, remote, err
+	return conn, server, err
 }
 
 // check refuses a server of ours that is too old.
-func (w *holder) check(remote wire.Remote) error {
+func (w *holder) check(server wire.Remote) error {
 	for _, capability := range []string{wire.CapBuild, wire.CapResume} {
-		if !remote.Can(capability) {
+		if !server.Can(capability) {
 			return fmt.Errorf("%w: the server is %s and lacks %q, which this worker, %s, needs: upgrade the server to this version or later",
-				errFatal, remote.Program, capability, w.Program)
+				errFatal, server.Program, capability, w.Program)
 		}
 	}
 	return nil

@@ -22,7 +22,7 @@ func (f *FS) Crash() *FS {
 			left.apply(c)
 		}
 	}
-	found := &FS{rng: rand.New(rand.NewPCG(f.rng.Uint64(), f.rng.Uint64()))}
+	found := &FS{rng: rand.New(rand.NewPCG(f.rng.Uint64(), f.rng.Uint64())), room: f.room}
 	found.root = newDir(f.root.mode)
 	found.synced = newImage(found.root)
 	found.fill(left, f.root, found.root, length, data)

@@ -45,6 +45,7 @@ type FS struct {
 	synced image
 	log    []*change // what was done to names since, in order
 	faults []*fault
+	room   disk.Room
 	steps  int
 	failed int
 	cut    bool
@@ -59,6 +60,7 @@ func New(seed uint64) *FS {
 		rng:    rand.New(rand.NewPCG(seed, 0)),
 		root:   root,
 		synced: newImage(root),
+		room:   disk.Room{Free: 1 << 40, Size: 1 << 41},
 	}
 }
 
@@ -267,6 +269,28 @@ func (f *FS) SyncDir(name string) error {
 		return &fs.PathError{Op: "syncdir", Path: name, Err: err}
 	}
 	return nil
+}
+
+// Room implements [disk.FS]: it is what SetRoom said last, whatever is written.
+func (f *FS) Room(dir string) (disk.Room, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	do := f.step(OpRead)
+	_, err := f.existing(dir)
+	if do.err != nil {
+		err = do.err
+	}
+	if err != nil {
+		return disk.Room{}, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return f.room, nil
+}
+
+// SetRoom says how much room there is; at first that is plenty.
+func (f *FS) SetRoom(r disk.Room) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.room = r
 }
 
 // lookup finds the directory entry of name, and what is there, if anything.

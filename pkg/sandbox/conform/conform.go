@@ -47,7 +47,7 @@ type Box interface {
 type Site struct {
 	Dir   string // of this worker alone; made
 	ID    string // the worker's, a uuid; its first 8 octets are in every name that is made
-	Slots int    // builds at once, and places that may be prepared ahead
+	Slots int    // builds at once, and places that may be prepared ahead; 0 to do no more than sweep
 }
 
 // Promises are what a kind keeps; what it does not promise it must refuse.
@@ -56,7 +56,7 @@ type Promises struct {
 	// Private is a /tmp of its own, and no sight of files and processes of other
 	// builds.
 	Private bool
-	// Kept is that Place.Keep works.
+	// Kept is that Place.Keep works: the command that it returns takes -c COMMAND.
 	Kept bool
 }
 
@@ -86,6 +86,7 @@ var tests = []struct {
 	{"private", (*suite).private},
 	{"sweep", (*suite).sweep},
 	{"again", (*suite).again},
+	{"keep", (*suite).keep},
 	{"killed worker", (*suite).killedWorker},
 	{"leaks", (*suite).leaks},
 }

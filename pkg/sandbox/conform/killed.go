@@ -3,6 +3,7 @@ package conform
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -23,7 +24,7 @@ type worker struct {
 
 func (s *suite) startWorker(t *testing.T, site Site, last phase, script string) *worker {
 	t.Helper()
-	w := &worker{cmd: exec.Command(os.Args[0]), mark: site.ID}
+	w := &worker{cmd: exec.CommandContext(context.Background(), os.Args[0]), mark: site.ID}
 	w.cmd.Env = append(os.Environ(),
 		kindVariable+"="+s.kind.Name, dirVariable+"="+site.Dir, idVariable+"="+site.ID,
 		phaseVariable+"="+string(last), scriptVariable+"="+script, markVariable+"="+w.mark)
@@ -76,26 +77,27 @@ func (s *suite) killed(t *testing.T, site Site, last phase, script string) (name
 // baseline is the machine with a worker that has ended well.
 func (s *suite) baseline(t *testing.T, site Site) Machine {
 	t.Helper()
+	s.sweepIn(t, site)
+	return s.look(t, site)
+}
+
+// sweepIn is a worker that only sweeps.
+func (s *suite) sweepIn(t *testing.T, site Site) {
+	t.Helper()
+	site.Slots = 0
 	box := s.open(t, site)
 	if err := box.Sweep(); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	if err := box.Close(); err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
-	return s.look(t, site)
 }
 
 // sweepAfter sweeps what a killed worker has left, and compares.
 func (s *suite) sweepAfter(t *testing.T, site Site, before Machine) {
 	t.Helper()
-	box := s.open(t, site)
-	if err := box.Sweep(); err != nil {
-		t.Error(err)
-	}
-	if err := box.Close(); err != nil {
-		t.Error(err)
-	}
+	s.sweepIn(t, site)
 	wait(t, "the build dies", func() bool { return len(marked(markVariable+"="+site.ID)) == 0 })
 	s.settle(t, site, before)
 }

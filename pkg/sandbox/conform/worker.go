@@ -55,6 +55,7 @@ const (
 	atStopping  phase = "stopping" // it has heard TERM
 	atEnded     phase = "ended"
 	atCollected phase = "collected"
+	atKept      phase = "kept" // only if told
 	atDestroyed phase = "destroyed"
 	never       phase = "" // it does one build after the other
 )
@@ -118,6 +119,14 @@ func build(box Box, last phase) error {
 	}
 	if err := reach(atCollected, last, name); err != nil {
 		return err
+	}
+	if last == atKept {
+		if _, err := place.Keep(); err != nil {
+			return err
+		}
+		if err := reach(atKept, last, name); err != nil {
+			return err
+		}
 	}
 	if err := place.Destroy(); err != nil {
 		return err

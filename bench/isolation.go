@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// isolations are the ways in which a worker can isolate builds: a name for the table,
+// and the worker's flags. The first is the one that the others stand beside.
+var isolations = []struct {
+	name  string
+	flags []string
+}{
+	{"none", nil},
+}
+
+// isolation measures trivial jobs through two slots, in each way that works here.
+func isolation(ctx context.Context, b *bench) ([]figure, error) {
+	n := b.scale(200)
+	var figures []figure
+	var none float64
+	for _, way := range isolations {
+		check := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), append([]string{"check"}, way.flags...)...)
+		if out, err := check.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "isolation %s is not measured: %v\n%s", way.name, err, out)
+			continue
+		}
+		in := &bench{bin: b.bin, dir: filepath.Join(b.dir, strings.ReplaceAll(way.name, " ", "-")), quick: b.quick, flags: way.flags}
+		if err := os.Mkdir(in.dir, 0o755); err != nil {
+			return nil, err
+		}
+		took, err := runJobs(ctx, in, n)
+		if err != nil {
+			return nil, fmt.Errorf("isolation %s: %w", way.name, err)
+		}
+		here := perSecond(n, took)
+		f := figure{name: "trivial jobs, 2 slots, isolation " + way.name + ", jobs/s", value: fmt.Sprintf("%.1f", here)}
+		if none == 0 {
+			none = here
+		} else {
+			f.floor, f.ratio = fmt.Sprintf("%.1f with none", none), fmt.Sprintf("%.2f", here/none)
+		}
+		figures = append(figures, f)
+	}
+	return figures, nil
+}
