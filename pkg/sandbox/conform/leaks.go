@@ -1,16 +1,15 @@
 package conform
 
 import (
+	"cmp"
 	"os"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // leaks runs many builds, some of which leave processes and files behind, and
 // compares descriptors, processes and machine before and after.
 func (s *suite) leaks(t *testing.T) {
-	builds := 200
+	builds := cmp.Or(s.kind.Builds, 200)
 	if testing.Short() {
 		builds = 20
 	}
@@ -38,9 +37,7 @@ func (s *suite) leaks(t *testing.T) {
 		}
 	}
 	s.settle(t, s.site, machine)
-	if diff := cmp.Diff(before, census(t)); diff != "" {
-		t.Error(diff)
-	}
+	equal(t, "descriptors and children", before, census(t))
 }
 
 // census counts our descriptors and our children.

@@ -5,6 +5,7 @@ package container_test
 import (
 	stdcontext "context"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -24,13 +25,23 @@ var kind = conform.Kind{
 			Images: map[string]string{"": "busybox"}, Pull: container.PullNever, Capabilities: []string{"MKNOD"},
 		})
 	},
-	Promises: conform.Promises{CPUs: true, Memory: true, PIDs: true, Disk: true, NoNetwork: true, Private: true},
+	Builds:   builds(),
+	Promises: conform.Promises{CPUs: true, Memory: true, PIDs: true, Disk: true, NoNetwork: true, Private: true, Kept: true},
 	Except: map[string]string{
 		"exit/nothing_named_after_the_#!": "the kernel says of such a script only that it is none, and a shell runs it then",
 	},
 	Machine: func(site conform.Site) ([]string, error) {
 		return made(os.Getenv("CONTAINER_TEST_SOCKET"), "builder-"+site.ID[:8]+"-")
 	},
+}
+
+// builds is how many builds in a row leave nothing: CONTAINER_BUILDS=200 takes a while.
+func builds() int {
+	n, err := strconv.Atoi(os.Getenv("CONTAINER_BUILDS"))
+	if err != nil {
+		return 20
+	}
+	return n
 }
 
 // made are the things with such names that a daemon has.

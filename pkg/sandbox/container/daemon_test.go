@@ -21,7 +21,7 @@ import (
 
 // TestMain ends the daemons, and lets the test binary be a worker that is killed.
 func TestMain(m *testing.M) {
-	if os.Getenv("CONTAINER_TEST_PHASE") != "" {
+	if os.Getenv("CONTAINER_TEST_SCRIPT") != "" {
 		if err := beWorker(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}

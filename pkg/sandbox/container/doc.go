@@ -19,6 +19,8 @@
 //	    control/                      written by us      /builder/control, read-only
 //	        script  start             what is run, and what belongs to this build only
 //	        stop                      is there when the build is to end
+//	        end                       a FIFO, see program
+//	        enter                     for people, see Keep
 //	    work/                         tmpfs if disk is   /builder
 //	        out/ home/ tmp/           bounded            (tmp is /tmp as well)
 //	        exit                      written by the first process, see program
@@ -29,8 +31,8 @@
 //	script ends            the first process writes its status to work/exit and ends
 //	Run's context ends     TERM to all but the first process, the grace period, KILL
 //	containerd dies        the build runs on; Run asks again until it is back
-//	worker dies            the build runs on until the worker is started again, or
-//	                       "builder-worker sweep"; Reattach kills it
+//	worker dies            the build runs on, and when it has ended the first process
+//	                       waits for the next worker, which goes on by Resume
 //
 // # What can not be promised
 //

@@ -4,6 +4,7 @@ package container_test
 
 import (
 	"bytes"
+	stdcontext "context"
 	"errors"
 	"fmt"
 	"os"
@@ -19,17 +20,18 @@ import (
 	"builder/pkg/sandbox/container"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 )
 
-// traces are all that places leave on this machine while they are there.
-func traces(t testing.TB, d *daemon, dir string) []string {
+// traces are all that the places of a worker leave on this machine while they are there.
+func traces(t testing.TB, d *daemon, dir, id string) []string {
 	t.Helper()
 	found, err := made(d.socket(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	note := func(format string, arguments ...any) { found = append(found, fmt.Sprintf(format, arguments...)) }
-	groups, err := filepath.Glob("/sys/fs/cgroup/*/builder-*")
+	groups, err := filepath.Glob("/sys/fs/cgroup/*/builder-" + id[:8] + "-*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +41,7 @@ func traces(t testing.TB, d *daemon, dir string) []string {
 		t.Fatal(err)
 	}
 	for mount := range strings.Lines(string(mounts)) {
-		if strings.Contains(mount, "builder-") || strings.Contains(mount, d.dir) {
+		if strings.Contains(mount, dir) || strings.Contains(mount, d.dir) {
 			found = append(found, mount)
 		}
 	}
@@ -75,120 +77,181 @@ func processes(t testing.TB, mark string) []string {
 }
 
 // settled waits until containerd has done in the background what it was asked for.
-func settled(t testing.TB, want []string, d *daemon, dir string) {
+func settled(t testing.TB, want []string, d *daemon, dir, id string) {
 	t.Helper()
 	var diff string
 	for begin := time.Now(); time.Since(begin) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
-		if diff = cmp.Diff(want, traces(t, d, dir)); diff == "" {
+		if diff = cmp.Diff(want, traces(t, d, dir, id)); diff == "" {
 			return
 		}
 	}
 	t.Error(diff)
 }
 
-// phases are where a worker is killed that the conformance suite does not know, or
-// that has a tmpfs to leave behind.
-var phases = []string{"warm", "running", "collected"}
-
-// beWorker is a worker that goes as far as a phase and waits there to be killed.
+// beWorker is a worker that has a build and waits to be killed.
 func beWorker() error {
-	phase := os.Getenv("CONTAINER_TEST_PHASE")
 	conf := container.Config{
 		Socket: os.Getenv("CONTAINER_TEST_SOCKET"), Dir: os.Getenv("CONTAINER_TEST_DIR"), Worker: os.Getenv("CONTAINER_TEST_WORKER"),
-		Images: map[string]string{"": "busybox"}, Pull: container.PullNever,
-	}
-	if phase == "warm" {
-		conf.Warm = 2
+		Images: map[string]string{"": "busybox"}, Pull: container.PullNever, Warm: 1,
 	}
 	s, err := container.Open(context(), conf)
 	if err != nil {
 		return err
 	}
-	script := "echo here; (setsid sleep 1000 &); trap '' TERM; sleep 1000"
-	if phase != "running" {
-		script = "echo x >a"
-	}
-	place, err := s.Prepare(context(), sandbox.Spec{Build: "the-build", Script: []byte(script), Resources: job.Resources{Disk: 1 << 20}})
+	place, err := s.Prepare(context(), sandbox.Spec{
+		Build: "the-build", Script: []byte(os.Getenv("CONTAINER_TEST_SCRIPT")), Resources: job.Resources{Disk: 1 << 20},
+	})
 	if err != nil {
 		return err
 	}
 	if _, err := place.Run(context(), os.Stdout); err != nil {
 		return err
 	}
-	if phase == "collected" {
-		if _, _, err := place.Artifacts(nil); err != nil {
-			return err
-		}
-	}
-	fmt.Println("here")
+	fmt.Println("ended")
 	select {}
 }
 
-// TestWorkerKilled kills a worker at each phase. What Sweep leaves is what was
-// there before.
+// killWorker kills a worker whose build has printed something.
+func killWorker(t *testing.T, d *daemon, dir, id, script string) {
+	t.Helper()
+	worker := exec.Command(os.Args[0])
+	worker.Env = append(os.Environ(), "CONTAINER_TEST_SOCKET="+d.socket(),
+		"CONTAINER_TEST_DIR="+dir, "CONTAINER_TEST_WORKER="+id, "CONTAINER_TEST_SCRIPT="+script)
+	worker.Stderr = os.Stderr
+	out, err := worker.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 100)); err != nil {
+		t.Errorf("the worker ended: %v", err)
+	}
+	worker.Process.Kill()
+	worker.Wait()
+}
+
+// TestWorkerKilled: builds outlive their worker. The next one goes on with them, or
+// sweeps them, and a warm place and a tmpfs as well.
 func TestWorkerKilled(t *testing.T) {
+	const script = "echo first; until [ -e go ]; do sleep 0.01; done; echo second; echo >a; exit 9"
+	tests := map[string]struct {
+		script  string
+		before  func(t *testing.T, d *daemon, work string) // before it is resumed
+		stopped bool
+		swept   bool
+		want    sandbox.Exit
+		console string
+	}{
+		"runs on":               {script: script, want: sandbox.Exit{Code: 9}, console: "second\n"},
+		"ends meanwhile":        {script: script, before: letEnd, want: sandbox.Exit{Code: 9}, console: "second\n"},
+		"and so was the daemon": {script: script, before: restartDaemon, want: sandbox.Exit{Code: 9}, console: "second\n"},
+		"is stopped":            {script: "exec 2>/dev/null; trap 'exit 5' TERM; echo; while :; do sleep 0.01; done", stopped: true, want: sandbox.Exit{Code: 5}},
+		"is swept":              {script: "trap '' TERM; (setsid sleep 1000 &); echo; sleep 1000", swept: true},
+		"was over, and swept":   {script: "(setsid sleep 1000 &) ; echo", swept: true},
+	}
 	each(t, func(t *testing.T, d *daemon) {
-		for _, phase := range phases {
-			t.Run(phase, func(t *testing.T) {
+		for name, test := range tests {
+			t.Run(name, func(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "builds")
 				var id string
 				s := open(t, d, func(c *container.Config) { c.Dir, id = dir, c.Worker })
-				before := traces(t, d, dir)
-				worker := exec.Command(os.Args[0])
-				worker.Env = append(os.Environ(), "CONTAINER_TEST_PHASE="+phase, "CONTAINER_TEST_SOCKET="+d.socket(),
-					"CONTAINER_TEST_DIR="+dir, "CONTAINER_TEST_WORKER="+id)
-				worker.Stderr = os.Stderr
-				out, err := worker.StdoutPipe()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := worker.Start(); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := out.Read(make([]byte, 100)); err != nil {
-					t.Errorf("the worker ended: %v", err)
-				}
-				worker.Process.Kill()
-				worker.Wait()
-				if slices.Equal(before, traces(t, d, dir)) {
-					t.Error("the worker has left nothing: nothing is tested")
-				}
-				// Another worker's leftovers are none of ours.
-				if err := open(t, d, nil).Sweep(); err != nil {
+				before := traces(t, d, dir, id)
+				killWorker(t, d, dir, id, test.script)
+				if err := open(t, d, nil).Sweep(); err != nil { // another worker's leftovers are none of its
 					t.Error(err)
 				}
-				if phase == "collected" || phase == "running" {
-					reattach(t, s, phase)
+				if !test.swept {
+					resume(t, s, filepath.Join(leftover(t, s), "work"), func(work string) {
+						if test.before != nil {
+							test.before(t, d, work)
+						}
+					}, test.stopped, test.want, test.console)
 				}
 				if err := s.Sweep(); err != nil {
 					t.Error(err)
 				}
-				settled(t, before, d, dir)
+				settled(t, before, d, dir, id)
 			})
 		}
 	})
 }
 
-// reattach takes up the place of a killed worker: it can be collected, and stays
-// until it is destroyed.
-func reattach(t *testing.T, s *container.Sandbox, phase string) {
-	place, err := s.Reattach("builder-" + strings.TrimPrefix(filepath.Base(leftover(t, s)), "builder-"))
+// letEnd waits until the script has ended.
+func letEnd(t *testing.T, _ *daemon, work string) {
+	if err := os.WriteFile(filepath.Join(work, "out", "go"), nil, 0o600); err != nil {
+		t.Error(err)
+	}
+	for !bytes.HasSuffix(read(filepath.Join(work, "exit")), []byte("9\n")) {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func restartDaemon(t *testing.T, d *daemon, _ string) {
+	d.kill()
+	if err := d.run(); err != nil {
+		t.Error(err)
+	}
+}
+
+// resume goes on with the build of a killed worker.
+func resume(t *testing.T, s *container.Sandbox, work string, before func(work string), stopped bool, want sandbox.Exit, console string) {
+	t.Helper()
+	before(work)
+	place, err := s.Reattach(filepath.Base(filepath.Dir(work)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Sweep(); err != nil {
 		t.Error(err)
 	}
-	artifacts, _, err := place.Artifacts(nil)
-	if err != nil || (phase == "collected") != (len(artifacts) == 1) {
-		t.Errorf("artifacts %v, error %v", artifacts, err)
-	}
 	if _, err := place.Run(t.Context(), os.Stderr); err == nil {
 		t.Error("it runs again")
+	}
+	ctx, stop := stdcontext.WithCancel(t.Context())
+	defer stop()
+	if stopped {
+		stop()
+	} else if err := os.WriteFile(filepath.Join(work, "out", "go"), nil, 0o600); err != nil {
+		t.Error(err)
+	}
+	resumer := place.(sandbox.Resumer)
+	if since := time.Since(resumer.Begun()); since < 0 || since > time.Minute {
+		t.Errorf("begun %v ago", since)
+	}
+	var printed bytes.Buffer
+	exit, err := resumer.Resume(ctx, sandbox.Spec{Grace: 20 * time.Second}, &printed)
+	exit.Cause = nil
+	if diff := cmp.Diff(want, exit, ignoreTimes); diff != "" || err != nil || printed.String() != console {
+		t.Errorf("console %q, error %v, %s", printed.String(), err, diff)
+	}
+	if artifacts, _, err := place.Artifacts(nil); err != nil || !stopped && len(artifacts) != 2 || !strings.HasPrefix(place.Origin(), "docker.io/library/busybox:latest@sha256:") {
+		t.Errorf("artifacts %v of %s, error %v", artifacts, place.Origin(), err)
 	}
 	if err := place.Destroy(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestNothingToResume: a script that was not begun, or of which nothing is known.
+func TestNothingToResume(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		s := open(t, d, nil)
+		place := prepare(t, s, sandbox.Spec{Script: []byte("true")})
+		again, err := s.Reattach(place.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, state := range []string{"not begun", "halted"} {
+			if _, err := again.(sandbox.Resumer).Resume(t.Context(), sandbox.Spec{}, os.Stderr); !errors.Is(err, sandbox.ErrOver) {
+				t.Errorf("%s: error %v", state, err)
+			}
+			if artifacts, _, err := again.Artifacts(nil); err != nil || len(artifacts) != 0 {
+				t.Errorf("%s: artifacts %v, error %v", state, artifacts, err)
+			}
+		}
+	})
 }
 
 // leftover is the one directory of a place.
@@ -212,8 +275,9 @@ func TestDaemonKilled(t *testing.T) {
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "builds")
-				s := open(t, d, func(c *container.Config) { c.Dir = dir })
-				before := traces(t, d, dir)
+				var id string
+				s := open(t, d, func(c *container.Config) { c.Dir, id = dir, c.Worker })
+				before := traces(t, d, dir, id)
 				place, err := s.Prepare(t.Context(), sandbox.Spec{Build: "the-build", Script: []byte(test.script)})
 				if err != nil {
 					t.Fatal(err)
@@ -241,7 +305,7 @@ func TestDaemonKilled(t *testing.T) {
 				if err := place.Destroy(); err != nil {
 					t.Error(err)
 				}
-				settled(t, before, d, dir)
+				settled(t, before, d, dir, id)
 			})
 		}
 	})
@@ -262,54 +326,42 @@ func (w tee) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
-// TestNothingLeaks: many builds, cold and warm, and nothing is left of them.
-func TestNothingLeaks(t *testing.T) {
+// TestWarm: builds in places made ahead, and such for which none fits; nothing is left.
+func TestWarm(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
-		dir := filepath.Join(t.TempDir(), "builds")
+		dir, id := filepath.Join(t.TempDir(), "builds"), uuid.NewString()
 		conf := container.Config{
-			Socket: d.socket(), Dir: dir, Worker: "leak-test", Images: map[string]string{"": "busybox"}, Pull: container.PullNever, Warm: 1,
+			Socket: d.socket(), Dir: dir, Worker: id, Images: map[string]string{"": "busybox"}, Pull: container.PullNever, Warm: 1,
 		}
-		before, descriptors := traces(t, d, dir), len(entries(t, "/proc/self/fd"))
+		before := traces(t, d, dir, id)
 		s, err := container.Open(t.Context(), conf)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 16 {
-			spec := sandbox.Spec{Build: fmt.Sprint("build-", i), Job: fmt.Sprint(i), Script: []byte("echo $BUILDER_JOB; (setsid sleep 1000 &); echo >a")}
-			if i%8 == 7 {
-				spec.Resources = job.Resources{Disk: 1 << 20} // what is warm does not fit
-			}
-			place, err := s.Prepare(t.Context(), spec)
+		warm := 0
+		for i, resources := range []job.Resources{{}, {}, {Disk: 1 << 20}, {}, {}} {
+			place, err := s.Prepare(t.Context(), sandbox.Spec{Build: fmt.Sprint("build-", i), Job: fmt.Sprint(i), Resources: resources, Script: []byte("echo $BUILDER_JOB")})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if strings.Contains(place.Name(), "-warm-") {
+				warm++
 			}
 			var console bytes.Buffer
 			exit, err := place.Run(t.Context(), &console)
 			if err != nil || exit.Code != 0 || console.String() != fmt.Sprintln(i) {
 				t.Errorf("exit %+v, error %v, console %q", exit, err, console.String())
 			}
-			if artifacts, _, err := place.Artifacts(nil); err != nil || len(artifacts) != 1 {
-				t.Error(artifacts, err)
-			}
 			if err := place.Destroy(); err != nil {
 				t.Error(err)
 			}
 		}
+		if warm == 0 {
+			t.Error("no build got a place that was made ahead")
+		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		settled(t, before, d, dir)
-		if now := len(entries(t, "/proc/self/fd")); now > descriptors {
-			t.Errorf("%d descriptors before, %d after", descriptors, now)
-		}
+		settled(t, before, d, dir, id)
 	})
-}
-
-func entries(t *testing.T, dir string) []os.DirEntry {
-	t.Helper()
-	found, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return found
 }

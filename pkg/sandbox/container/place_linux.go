@@ -12,12 +12,13 @@ import (
 	"builder/pkg/sandbox"
 
 	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/typeurl/v2"
 )
+
+// originLabel is a container's label that keeps Place.Origin.
+const originLabel = "builder/origin"
 
 // place is the [sandbox.Place] of a container.
 type place struct {
@@ -29,8 +30,10 @@ type place struct {
 	container client.Container
 	task      client.Task
 	console   *os.File // our end of the FIFO, which containerd's shim holds open
+	end       *os.File // our end of the FIFO for which the first process waits
 	out       *sandbox.Output
 	ran       bool
+	attached  bool // again, and its processes may be alive
 }
 
 func (p *place) workspace() workspace { return workspace(filepath.Join(p.sandbox.conf.Dir, p.name)) }
@@ -104,11 +107,12 @@ func (s *Sandbox) create(ctx context.Context, name string, sh shape) (_ *place, 
 		return nil, fmt.Errorf("making workspace: %w", err)
 	}
 	p.raw, p.out = raw, sandbox.NewOutput(p.workspace().output())
-	if p.console, err = openConsole(p.workspace().console()); err != nil {
+	if err := p.openConsole(); err != nil {
 		return nil, err
 	}
 	p.container, err = s.client.NewContainer(ctx, name,
 		client.WithImage(image), client.WithNewSnapshot(name, image),
+		client.WithAdditionalContainerLabels(map[string]string{originLabel: p.origin}),
 		s.conf.runtime(), client.WithNewSpec(s.spec(name, sh, u, env, p.workspace())))
 	if err != nil {
 		s.images.forget(image)
@@ -141,36 +145,29 @@ func (p *place) Origin() string { return p.origin }
 
 // Artifacts implements [sandbox.Place].
 func (p *place) Artifacts(check func(path string) error) ([]sandbox.Artifact, []sandbox.Note, error) {
+	if err := p.halt(); err != nil {
+		return nil, nil, err
+	}
 	return p.out.Artifacts(check)
 }
 
 // Salvage implements [sandbox.Place].
-func (p *place) Salvage(dir string) error { return p.out.Salvage(dir) }
+func (p *place) Salvage(dir string) error {
+	return errors.Join(p.halt(), p.out.Salvage(dir))
+}
 
-// Keep makes a container whose build is over one that people can enter, and says by
-// what command: they get a shell in place of the script.
-func (p *place) Keep() (how string, err error) {
-	if p.container == nil {
-		return "", errors.New("keeping container: it is gone")
+// halt ends what may be alive of a place that was attached again, and not resumed.
+func (p *place) halt() error {
+	if !p.attached || p.container == nil {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
 	if err := removeTask(ctx, p.container); err != nil {
-		return "", fmt.Errorf("keeping container: %w", err)
+		return fmt.Errorf("ending container: %w", err)
 	}
-	err = p.container.Update(ctx, func(ctx context.Context, _ *client.Client, c *containers.Container) error {
-		spec, err := p.container.Spec(ctx)
-		if err != nil {
-			return err
-		}
-		spec.Process.Args, spec.Process.Terminal = []string{"/bin/sh"}, true
-		c.Spec, err = typeurl.MarshalAny(spec)
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("keeping container: %w", err)
-	}
-	return fmt.Sprintf("ctr -a %s -n %s tasks start %s", p.sandbox.conf.Socket, Namespace, p.name), nil
+	p.attached = false
+	return nil
 }
 
 // Destroy implements [sandbox.Place].
@@ -178,8 +175,10 @@ func (p *place) Destroy() error {
 	if p.out != nil {
 		p.out.Close()
 	}
-	if p.console != nil {
-		p.console.Close()
+	for _, fifo := range []*os.File{p.console, p.end} {
+		if fifo != nil {
+			shut(fifo)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
@@ -190,23 +189,27 @@ func (p *place) Destroy() error {
 	return nil
 }
 
-// Reattach implements [sandbox.Sandbox]: it kills the build, if that is running yet.
+// Reattach implements [sandbox.Sandbox]. The build may be running yet: see Resume.
 func (s *Sandbox) Reattach(name string) (sandbox.Place, error) {
 	if !strings.HasPrefix(name, s.prefix) || filepath.Base(name) != name {
 		return nil, fmt.Errorf("attaching container: %q is not the name of one of this worker", name)
 	}
-	p := &place{sandbox: s, name: name, ran: true}
-	if info, err := os.Lstat(string(p.workspace())); err != nil {
+	p := &place{sandbox: s, name: name, ran: true, attached: true}
+	info, err := os.Lstat(string(p.workspace()))
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: info.Name(), Err: errors.New("not a directory")}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("attaching container: %w", err)
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("attaching container: %w", &fs.PathError{Op: "open", Path: info.Name(), Err: errors.New("not a directory")})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
 	c, err := s.client.LoadContainer(ctx, name)
 	if err == nil {
 		p.container = c
-		err = removeTask(ctx, c)
+		var labels map[string]string
+		labels, err = c.Labels(ctx)
+		p.origin = labels[originLabel]
 	}
 	if err != nil && !errdefs.IsNotFound(err) {
 		return nil, fmt.Errorf("attaching container %s: %w", name, err)

@@ -17,7 +17,9 @@ import (
 //   - can not be killed from inside, nor stopped by TERM, which it has no trap for;
 //   - writes the script's status to the workspace, in case that containerd loses
 //     it. If a signal ended the script, a shell says so in words before;
-//   - when the build is to end, gives the rest the time that it needs.
+//   - when the build is to end, gives the rest the time that it needs;
+//   - ends only when a worker is there that has the console open: what is in that FIFO
+//     is gone with the container.
 //
 // The script's standard output and error are one pipe, so that their order is kept;
 // they are joined in a shell of its own, since some shells say what they have to say
@@ -29,6 +31,7 @@ const program = `exec 2>/builder/exit
 code=$?
 echo "$code" >&2
 while [ -e /builder/control/stop ] && kill -0 -1; do sleep 0.05; done 2>/dev/null
+{ true >/builder/control/end; } 2>/dev/null
 exit "$code"`
 
 // terminate is run in the container to have the build end. Stopped processes are

@@ -42,7 +42,58 @@ func (p *place) Run(ctx context.Context, console io.Writer) (sandbox.Exit, error
 		return sandbox.Exit{}, fmt.Errorf("starting container: %w", err)
 	}
 	p.sandbox.stock(shapeOf(p.spec))
+	return p.follow(ctx, exit, console)
+}
 
+// Begun implements [sandbox.Resumer].
+func (p *place) Begun() time.Time {
+	info, err := os.Stat(p.workspace().start()) // written when the build was known
+	if err != nil {
+		return time.Now()
+	}
+	return info.ModTime()
+}
+
+// Resume implements [sandbox.Resumer].
+func (p *place) Resume(ctx context.Context, spec sandbox.Spec, console io.Writer) (sandbox.Exit, error) {
+	if !p.attached || p.container == nil {
+		return sandbox.Exit{}, sandbox.ErrOver
+	}
+	p.spec = spec
+	if spec.Grace <= 0 {
+		p.spec.Grace = sandbox.DefaultGrace
+	}
+	exit := sandbox.Exit{Start: p.Begun()}
+	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+	defer cancel()
+	var err error
+	if p.task, err = p.container.Task(asking, nil); errdefs.IsNotFound(err) {
+		w := readWritten(p.workspace().work())
+		if !w.whole {
+			return exit, sandbox.ErrOver
+		}
+		exit.Code, exit.Signal = outcome(w.code, w)
+		return exit, nil
+	}
+	var status client.Status
+	if err == nil {
+		status, err = p.task.Status(asking)
+	}
+	if err != nil {
+		return exit, fmt.Errorf("resuming container: %w", err)
+	}
+	if status.Status == client.Created { // it was never started
+		return exit, sandbox.ErrOver
+	}
+	if err := p.openConsole(); err != nil {
+		return exit, err
+	}
+	p.attached = false
+	return p.follow(ctx, exit, console)
+}
+
+// follow waits for the end of a build that was started.
+func (p *place) follow(ctx context.Context, exit sandbox.Exit, console io.Writer) (sandbox.Exit, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	copied := p.copyConsole(console, stop)
@@ -171,11 +222,15 @@ func (p *place) exec(ctx context.Context, args ...string) error {
 	return err
 }
 
-func openConsole(fifo string) (*os.File, error) {
-	// Not waiting for its writer also makes it one whose reads have deadlines.
-	console, err := os.OpenFile(fifo, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("opening console: %w", err)
+// openConsole opens our ends of both FIFOs.
+func (p *place) openConsole() (err error) {
+	// Not waiting for a writer also makes it one whose reads have deadlines.
+	const flags = os.O_RDONLY | syscall.O_NONBLOCK
+	if p.console, err = os.OpenFile(p.workspace().console(), flags, 0); err != nil {
+		return fmt.Errorf("opening console: %w", err)
 	}
-	return console, nil
+	if p.end, err = os.OpenFile(p.workspace().end(), flags, 0); err != nil {
+		return fmt.Errorf("opening console: %w", err)
+	}
+	return nil
 }

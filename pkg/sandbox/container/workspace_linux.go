@@ -17,6 +17,7 @@ const (
 	insideRoot    = "/builder"
 	insideControl = insideRoot + "/control"
 	insideScript  = insideControl + "/script"
+	insideEnter   = insideControl + "/enter"
 	insideOut     = insideRoot + "/out"
 	insideHome    = insideRoot + "/home"
 	insideTemp    = insideRoot + "/tmp"
@@ -27,9 +28,11 @@ type workspace string
 
 func (w workspace) control() string { return filepath.Join(string(w), "control") }
 func (w workspace) work() string    { return filepath.Join(string(w), "work") }
+func (w workspace) start() string   { return filepath.Join(w.control(), "start") }
 func (w workspace) output() string  { return filepath.Join(w.work(), "out") }
 func (w workspace) temp() string    { return filepath.Join(w.work(), "tmp") }
 func (w workspace) console() string { return filepath.Join(string(w), "console") }
+func (w workspace) end() string     { return filepath.Join(w.control(), "end") }
 
 // make makes what is in the workspace, for a user. Its part for the build is a tmpfs of
 // disk octets, unless that is 0.
@@ -61,6 +64,12 @@ func (w workspace) make(u user, disk int64) error {
 	if err := os.Chown(w.work(), int(u.uid), int(u.gid)); err != nil {
 		return err
 	}
+	if err := unix.Mkfifo(w.end(), 0); err != nil {
+		return err
+	}
+	if err := os.Chmod(w.end(), 0o222); err != nil {
+		return err
+	}
 	return unix.Mkfifo(w.console(), 0o600)
 }
 
@@ -72,9 +81,26 @@ func (w workspace) fill(spec sandbox.Spec, variables []string) error {
 		return err
 	}
 	return errors.Join(
-		os.WriteFile(filepath.Join(w.control(), "start"), text, 0o444),
+		os.WriteFile(w.start(), text, 0o444),
 		sandbox.WriteScript(filepath.Join(w.control(), "script"), spec.Script),
 	)
+}
+
+// remake makes the output directory again, which goes when it is empty. It belongs to whom
+// the workspace does.
+func (w workspace) remake() error {
+	var owner unix.Stat_t
+	if err := unix.Lstat(w.work(), &owner); err != nil {
+		return err
+	}
+	err := os.Mkdir(w.output(), 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.Lchown(w.output(), int(owner.Uid), int(owner.Gid))
+	}
+	return err
 }
 
 // stop tells the first process that the build is to end.
