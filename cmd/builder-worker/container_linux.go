@@ -19,9 +19,12 @@ type containers struct {
 	images          []string
 	pull, network   string
 	socket, runtime string
-	user            string
-	capabilities    []string
-	readOnly        bool
+
+	cniConfig, cniPlugins string
+
+	user         string
+	capabilities []string
+	readOnly     bool
 }
 
 func (*containers) name() string  { return "container" }
@@ -35,14 +38,16 @@ func (c *containers) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.user, "user", "", "container: `UID` or UID:GID of builds (default: the image's)")
 	f.StringArrayVar(&c.capabilities, "capability", nil, "container: `capability` of builds, such as CHOWN; repeatable (default: none)")
 	f.BoolVar(&c.readOnly, "read-only", false, "container: only the workspace, /tmp, /var/tmp, /run and /dev can be written")
-	f.StringVar(&c.network, "network", string(container.NetworkNone), "container: `network` of builds that may have one: none, host")
+	f.StringVar(&c.network, "network", string(container.NetworkNone), "container: `network` of builds that may have one: none, host, or the name of a CNI configuration")
+	f.StringVar(&c.cniConfig, "cni-config", container.DefaultCNIConfig, "container: `directory` of CNI configurations")
+	f.StringVar(&c.cniPlugins, "cni-plugins", container.DefaultCNIPlugins, "container: `directories` of CNI plugins, with colons between them")
 }
 
 // config is what the flags say, but for the worker.
 func (c *containers) config() (container.Config, error) {
 	conf := container.Config{
 		Socket: c.socket, Images: map[string]string{}, Pull: container.Pull(c.pull), Runtime: c.runtime, User: c.user,
-		Capabilities: c.capabilities, ReadOnly: c.readOnly, Network: container.Network(c.network),
+		Capabilities: c.capabilities, ReadOnly: c.readOnly, Network: container.Network(c.network), CNIConfig: c.cniConfig, CNIPlugins: c.cniPlugins,
 	}
 	for _, text := range c.images {
 		platform, ref, both := strings.Cut(text, "=")

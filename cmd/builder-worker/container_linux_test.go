@@ -19,7 +19,7 @@ func TestContainerRefused(t *testing.T) {
 		"empty":      {[]string{"--image", "p="}, 2, `--image "p=": name an image`},
 		"image":      {[]string{"--image", "Not An Image"}, 2, `image "Not An Image"`},
 		"pull":       {[]string{"--image", "i", "--pull", "maybe"}, 2, `pulling "maybe"`},
-		"network":    {[]string{"--image", "i", "--network", "all"}, 2, `network "all"`},
+		"network":    {[]string{"--image", "i", "--network", "a b"}, 2, `network "a b"`},
 		"user":       {[]string{"--image", "i", "--user", "bob"}, 2, `user "bob"`},
 		"capability": {[]string{"--image", "i", "--capability", "FLY"}, 2, `capability "FLY"`},
 		"daemon":     {[]string{"--image", "i", "--containerd", "/nowhere/socket"}, 1, "/nowhere/socket"},

@@ -33,6 +33,9 @@ func Check(ctx context.Context, conf Config) []Finding {
 		return []Finding{{What: "settings", Err: err}}
 	}
 	findings := []Finding{isRoot(), hasRuntime(conf.Runtime), hasControllers()}
+	if conf.Network.named() {
+		findings = append(findings, conf.hasNetwork(ctx))
+	}
 	c, err := dial(ctx, conf.Socket)
 	findings = append(findings, Finding{
 		What: "containerd at " + conf.Socket, Err: err,

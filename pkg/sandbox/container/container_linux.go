@@ -73,20 +73,12 @@ type Config struct {
 	ReadOnly bool
 	// Network is what a build has that may use one; "" means NetworkNone.
 	Network Network
+	// CNIConfig is the directory of CNI configurations, CNIPlugins those of its programs,
+	// with colons between them; "" means DefaultCNIConfig and DefaultCNIPlugins.
+	CNIConfig, CNIPlugins string
 	// Warm is the number of places made ahead, like that of the latest build.
 	Warm int
 }
-
-// Network is what a build has of the network.
-type Network string
-
-// The networks that there are.
-const (
-	// NetworkNone is a loopback device of the build's own.
-	NetworkNone Network = "none"
-	// NetworkHost is the host's, also what listens on its loopback device.
-	NetworkHost Network = "host"
-)
 
 // Sandbox is the [sandbox.Sandbox] of this package.
 type Sandbox struct {
@@ -161,18 +153,12 @@ func (c Config) Valid() error {
 
 // complete fills in what is left open, and refuses what means nothing.
 func (c *Config) complete() error {
-	if c.Socket == "" {
-		c.Socket = DefaultSocket
-	}
-	if c.Runtime == "" {
-		c.Runtime = DefaultRuntime
-	}
-	if c.Pull == "" {
-		c.Pull = PullMissing
-	}
-	if c.Network == "" {
-		c.Network = NetworkNone
-	}
+	c.Socket = cmp.Or(c.Socket, DefaultSocket)
+	c.Runtime = cmp.Or(c.Runtime, DefaultRuntime)
+	c.Pull = cmp.Or(c.Pull, PullMissing)
+	c.Network = cmp.Or(c.Network, NetworkNone)
+	c.CNIConfig = cmp.Or(c.CNIConfig, DefaultCNIConfig)
+	c.CNIPlugins = cmp.Or(c.CNIPlugins, DefaultCNIPlugins)
 	var err error
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return err
@@ -190,8 +176,8 @@ func (c *Config) complete() error {
 		return errors.New("opening containers: the worker has no id")
 	case c.Pull != PullMissing && c.Pull != PullAlways && c.Pull != PullNever:
 		return fmt.Errorf("pulling %q is unknown: use %s, %s or %s", c.Pull, PullMissing, PullAlways, PullNever)
-	case c.Network != NetworkNone && c.Network != NetworkHost:
-		return fmt.Errorf("network %q is unknown: use %s or %s", c.Network, NetworkNone, NetworkHost)
+	case !networkName.MatchString(string(c.Network)):
+		return fmt.Errorf("network %q is not understood: use %s, %s or the name of a CNI configuration", c.Network, NetworkNone, NetworkHost)
 	case len(c.Images) == 0:
 		return errors.New("no image is named")
 	}

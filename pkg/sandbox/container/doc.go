@@ -25,6 +25,8 @@
 //	        out/ home/ tmp/           bounded            (tmp is /tmp as well)
 //	        exit                      written by the first process, see program
 //	    console                       a FIFO, written by containerd's shim
+//	    network/                      of CNI: what was joined, files for /etc, and
+//	        namespace                 the container's, mounted until that is taken back
 //
 // # Who watches whom
 //

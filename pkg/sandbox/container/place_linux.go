@@ -106,6 +106,11 @@ func (s *Sandbox) create(ctx context.Context, name string, sh shape) (_ *place, 
 	if err := p.workspace().make(u, sh.resources.Disk); err != nil {
 		return nil, fmt.Errorf("making workspace: %w", err)
 	}
+	if s.conf.network(sh).named() {
+		if err := p.workspace().makeNetwork(); err != nil {
+			return nil, fmt.Errorf("making workspace: %w", err)
+		}
+	}
 	p.raw, p.out = raw, sandbox.NewOutput(p.workspace().output())
 	if err := p.openConsole(); err != nil {
 		return nil, err
@@ -120,6 +125,11 @@ func (s *Sandbox) create(ctx context.Context, name string, sh shape) (_ *place, 
 	}
 	if p.task, err = p.container.NewTask(ctx, p.streams); err != nil {
 		return nil, fmt.Errorf("making task: %w", err)
+	}
+	if n := s.conf.network(sh); n.named() {
+		if err := p.join(ctx, n); err != nil {
+			return nil, fmt.Errorf("joining network %s: %w", n, err)
+		}
 	}
 	return p, nil
 }

@@ -93,9 +93,7 @@ func (s *Sandbox) spec(name string, sh shape, u user, env []string, w workspace)
 	if s.conf.ReadOnly || sh.resources.Disk != 0 {
 		options = append(options, oci.WithRootFSReadonly(), oci.WithMounts([]oci1.Mount{bind(w.temp(), "/var/tmp", "rw")}))
 	}
-	if s.conf.Network == NetworkHost && !sh.resources.NoNetwork {
-		options = append(options, oci.WithHostNamespace(oci1.NetworkNamespace), oci.WithHostResolvconf, oci.WithHostHostsFile)
-	}
+	options = append(options, networkOptions(s.conf.network(sh), w)...)
 	return oci.Compose(append(options, limits(sh.resources)...)...)
 }
 

@@ -112,7 +112,11 @@ func (s *Sandbox) remove(ctx context.Context, name string) error {
 	if err := s.removeContainer(ctx, name); err != nil {
 		return err // the workspace may be in use
 	}
-	return workspace(filepath.Join(s.conf.Dir, name)).remove()
+	w := workspace(filepath.Join(s.conf.Dir, name))
+	if err := s.leave(ctx, name, w); err != nil {
+		return err
+	}
+	return w.remove()
 }
 
 // removeContainer removes all but the workspace.

@@ -29,6 +29,13 @@ type workspace string
 func (w workspace) control() string { return filepath.Join(string(w), "control") }
 func (w workspace) work() string    { return filepath.Join(string(w), "work") }
 func (w workspace) start() string   { return filepath.Join(w.control(), "start") }
+func (w workspace) network() string { return filepath.Join(string(w), "network") }
+
+func (w workspace) resolver() string { return filepath.Join(w.network(), "resolv.conf") }
+func (w workspace) hosts() string    { return filepath.Join(w.network(), "hosts") }
+func (w workspace) netns() string    { return filepath.Join(w.network(), "namespace") }
+func (w workspace) joined() string   { return filepath.Join(w.network(), "joined") }
+
 func (w workspace) output() string  { return filepath.Join(w.work(), "out") }
 func (w workspace) temp() string    { return filepath.Join(w.work(), "tmp") }
 func (w workspace) console() string { return filepath.Join(string(w), "console") }
