@@ -53,7 +53,7 @@ func BenchmarkBuild(b *testing.B) {
 
 // floor is the bare client: make, start, wait, delete.
 func floor(b *testing.B, d *daemon) {
-	c, err := client.New(d.socket(), client.WithDefaultNamespace(container.Namespace))
+	c, err := client.New(d.Socket(), client.WithDefaultNamespace(container.Namespace))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -84,7 +84,7 @@ var once = []string{"many_artifacts", "large_artifacts", "destroy/deeply_nested"
 
 func TestConformance(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
-		t.Setenv("CONTAINER_TEST_SOCKET", d.socket())
+		t.Setenv("CONTAINER_TEST_SOCKET", d.Socket())
 		kind := kind
 		if d == daemons[0] {
 			kind.Except = maps.Clone(kind.Except)

@@ -16,13 +16,14 @@ import (
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
 	"builder/pkg/sandbox/container"
+	"builder/pkg/sandbox/container/containertest"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 // TestGVisor: another runtime, with another kernel in it.
 func TestGVisor(t *testing.T) {
-	runsc, err := exec.LookPath(filepath.Join(cached("runsc"), "runsc"))
+	runsc, err := exec.LookPath(filepath.Join(containertest.Installed("runsc"), "runsc"))
 	if err != nil {
 		t.Skipf("not installed: %v (scripts/containerd does)", err)
 	}

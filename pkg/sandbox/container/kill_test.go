@@ -26,7 +26,7 @@ import (
 // traces are all that the places of a worker leave on this machine while they are there.
 func traces(t testing.TB, d *daemon, dir, id string) []string {
 	t.Helper()
-	found, err := made(d.socket(), "")
+	found, err := made(d.Socket(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func traces(t testing.TB, d *daemon, dir, id string) []string {
 		t.Fatal(err)
 	}
 	for mount := range strings.Lines(string(mounts)) {
-		if strings.Contains(mount, dir) || strings.Contains(mount, d.dir) {
+		if strings.Contains(mount, dir) || strings.Contains(mount, d.Dir()) {
 			found = append(found, mount)
 		}
 	}
@@ -52,7 +52,7 @@ func traces(t testing.TB, d *daemon, dir, id string) []string {
 	for _, entry := range entries {
 		note("directory %s", entry.Name())
 	}
-	for _, pid := range processes(t, d.dir) {
+	for _, pid := range processes(t, d.Dir()) {
 		note("process %s", pid)
 	}
 	slices.Sort(found)
@@ -115,7 +115,7 @@ func beWorker() error {
 func killWorker(t *testing.T, d *daemon, dir, id, script string) {
 	t.Helper()
 	worker := exec.Command(os.Args[0])
-	worker.Env = append(os.Environ(), "CONTAINER_TEST_SOCKET="+d.socket(),
+	worker.Env = append(os.Environ(), "CONTAINER_TEST_SOCKET="+d.Socket(),
 		"CONTAINER_TEST_DIR="+dir, "CONTAINER_TEST_WORKER="+id, "CONTAINER_TEST_SCRIPT="+script)
 	worker.Stderr = os.Stderr
 	out, err := worker.StdoutPipe()
@@ -189,8 +189,8 @@ func letEnd(t *testing.T, _ *daemon, work string) {
 }
 
 func restartDaemon(t *testing.T, d *daemon, _ string) {
-	d.kill()
-	if err := d.run(); err != nil {
+	d.Kill()
+	if err := d.Run(); err != nil {
 		t.Error(err)
 	}
 }
@@ -288,13 +288,13 @@ func TestDaemonKilled(t *testing.T) {
 				go func() {
 					defer close(over)
 					<-begun
-					d.kill()
+					d.Kill()
 					if strings.Contains(name, "ends before") {
 						for !bytes.HasSuffix(read(filepath.Join(leftover(t, s), "work", "exit")), []byte("9\n")) {
 							time.Sleep(10 * time.Millisecond)
 						}
 					}
-					restarted = d.run()
+					restarted = d.Run()
 					os.WriteFile(filepath.Join(leftover(t, s), "work", "out", "go"), nil, 0o600)
 				}()
 				exit, err := place.Run(t.Context(), tee{&console, begun})
@@ -331,7 +331,7 @@ func TestWarm(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
 		dir, id := filepath.Join(t.TempDir(), "builds"), uuid.NewString()
 		conf := container.Config{
-			Socket: d.socket(), Dir: dir, Worker: id, Images: map[string]string{"": "busybox"}, Pull: container.PullNever, Warm: 1,
+			Socket: d.Socket(), Dir: dir, Worker: id, Images: map[string]string{"": "busybox"}, Pull: container.PullNever, Warm: 1,
 		}
 		before := traces(t, d, dir, id)
 		s, err := container.Open(t.Context(), conf)

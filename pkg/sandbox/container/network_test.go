@@ -64,7 +64,7 @@ func inNetwork(t *testing.T, d *daemon, plugin string, port int) {
 		t.Fatal(err)
 	}
 	conf := container.Config{
-		Socket: d.socket(), Dir: filepath.Join(dir, "builds"), Worker: uuid.NewString(), Images: map[string]string{"": "busybox"},
+		Socket: d.Socket(), Dir: filepath.Join(dir, "builds"), Worker: uuid.NewString(), Images: map[string]string{"": "busybox"},
 		Pull: container.PullNever, Network: "test-net", CNIConfig: dir,
 	}
 	s := open(t, d, func(c *container.Config) { *c = conf })
@@ -134,7 +134,7 @@ func taps(t *testing.T, taken, builds string) (found []string) {
 func TestNetworkMissing(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
 		for _, found := range container.Check(t.Context(), container.Config{
-			Socket: d.socket(), Images: map[string]string{"": "busybox"}, Network: "nowhere", CNIConfig: t.TempDir(),
+			Socket: d.Socket(), Images: map[string]string{"": "busybox"}, Network: "nowhere", CNIConfig: t.TempDir(),
 		}) {
 			if found.What == "network nowhere" {
 				if found.Err == nil {

@@ -13,18 +13,19 @@ import (
 
 	"builder/pkg/sandbox"
 	"builder/pkg/sandbox/container"
+	"builder/pkg/sandbox/container/containertest"
 )
 
 // registry serves one image under every name, and counts who asks which one it is.
 func registry(t *testing.T) (address string, asked *atomic.Int32) {
 	t.Helper()
-	layer, config, err := layerAndConfig("")
+	layer, config, err := containertest.LayerAndConfig("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	const kind = "application/vnd.docker.distribution.manifest.v2+json"
 	described := func(kind string, data []byte) map[string]any {
-		return map[string]any{"mediaType": kind, "size": len(data), "digest": hash(data)}
+		return map[string]any{"mediaType": kind, "size": len(data), "digest": containertest.Hash(data)}
 	}
 	manifest, err := json.Marshal(map[string]any{
 		"schemaVersion": 2, "mediaType": kind,
@@ -34,7 +35,7 @@ func registry(t *testing.T) (address string, asked *atomic.Int32) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blobs := map[string][]byte{hash(layer): layer, hash(config): config, hash(manifest): manifest, "1": manifest}
+	blobs := map[string][]byte{containertest.Hash(layer): layer, containertest.Hash(config): config, containertest.Hash(manifest): manifest, "1": manifest}
 	asked = new(atomic.Int32)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, ok := blobs[path.Base(r.URL.Path)]
@@ -47,7 +48,7 @@ func registry(t *testing.T) (address string, asked *atomic.Int32) {
 		}
 		if strings.Contains(r.URL.Path, "/manifests/") {
 			w.Header().Set("Content-Type", kind)
-			w.Header().Set("Docker-Content-Digest", hash(manifest))
+			w.Header().Set("Docker-Content-Digest", containertest.Hash(manifest))
 		}
 		w.Write(data)
 	}))

@@ -32,7 +32,7 @@ func (p *place) Run(ctx context.Context, console io.Writer) (sandbox.Exit, error
 	}
 	p.ran = true
 	if ctx.Err() != nil {
-		return sandbox.Exit{Cause: context.Cause(ctx)}, nil
+		return sandbox.Exit{Cause: context.Cause(ctx)}, nil //nolint:nilerr // it is in the Exit
 	}
 	exit := sandbox.Exit{Start: time.Now()}
 	starting, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)

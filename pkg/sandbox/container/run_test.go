@@ -29,7 +29,7 @@ func context() stdcontext.Context { return stdcontext.Background() }
 func open(t testing.TB, d *daemon, change func(*container.Config)) *container.Sandbox {
 	t.Helper()
 	conf := container.Config{
-		Socket: d.socket(), Dir: filepath.Join(t.TempDir(), "builds"), Worker: uuid.NewString(),
+		Socket: d.Socket(), Dir: filepath.Join(t.TempDir(), "builds"), Worker: uuid.NewString(),
 		Images: map[string]string{"": "busybox"}, Pull: container.PullNever,
 	}
 	if change != nil {

@@ -1,6 +1,4 @@
-//go:build linux
-
-package container_test
+package containertest
 
 import (
 	"archive/tar"
@@ -17,25 +15,26 @@ import (
 	"strings"
 )
 
-// layerAndConfig are an image of one layer: a static busybox under all its names, and,
+// LayerAndConfig are an image of one layer: a static busybox under all its names, and,
 // if program is not "", that one as /bin/sh.
-func layerAndConfig(program string) (layer, config []byte, err error) {
+func LayerAndConfig(program string) (layer, config []byte, err error) {
 	if layer, err = rootfs(program); err != nil {
 		return nil, nil, err
 	}
 	config, err = json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
 		"config": map[string]any{"Env": []string{"PATH=/bin", "FROM_IMAGE=yes"}},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{hash(layer)}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{Hash(layer)}},
 	})
 	return layer, config, err
 }
 
-func hash(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }
+// Hash is the name of a content.
+func Hash(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }
 
 // writeImage writes an image as a docker-archive.
 func writeImage(w io.Writer, name, program string) error {
-	layer, config, err := layerAndConfig(program)
+	layer, config, err := LayerAndConfig(program)
 	if err != nil {
 		return err
 	}
