@@ -36,7 +36,7 @@ var imports = []struct {
 	{"pkg/hooks", []string{"pkg/job"}},
 	{"pkg/sandbox", []string{"pkg/job"}},
 	{"pkg/sandbox/container", []string{"pkg/job", "pkg/sandbox"}},
-	{"pkg/sandbox/container/containertest", nil},
+	{"pkg/sandbox/container/containertest", []string{"pkg/sandbox/container"}},
 	{"pkg/sandbox/conform", []string{"pkg/job", "pkg/sandbox"}},
 	{"pkg/worker", []string{"pkg/disk", "pkg/job", "pkg/remote", "pkg/sandbox", "pkg/wire"}},
 	{"pkg/server", []string{

@@ -10,13 +10,19 @@ import (
 )
 
 // isolations are the ways in which a worker can isolate builds: a name for the table,
-// and the worker's flags. The first is the one that the others stand beside.
+// and the flags of each worker, in which ACCOUNT stands for an account that it has for
+// itself. The first is the one that the others stand beside.
 var isolations = []struct {
 	name  string
 	flags []string
 }{
 	{"none", nil},
+	{"none --namespaces", []string{"--namespaces"}},
+	{"user", []string{"--isolation", "user", "--run-as", "ACCOUNT"}},
 }
+
+// accounts are on every Debian, and have nothing to do.
+var accounts = [slots]string{"games", "news"}
 
 // isolation measures trivial jobs through two slots, in each way that works here.
 func isolation(ctx context.Context, b *bench) ([]figure, error) {
@@ -24,7 +30,7 @@ func isolation(ctx context.Context, b *bench) ([]figure, error) {
 	var figures []figure
 	var none float64
 	for _, way := range isolations {
-		check := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), append([]string{"check"}, way.flags...)...)
+		check := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), append([]string{"check"}, flagsOf(way.flags, 0)...)...)
 		if out, err := check.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "isolation %s is not measured: %v\n%s", way.name, err, out)
 			continue
@@ -47,4 +53,13 @@ func isolation(ctx context.Context, b *bench) ([]figure, error) {
 		figures = append(figures, f)
 	}
 	return figures, nil
+}
+
+// flagsOf are the flags of that worker.
+func flagsOf(flags []string, worker int) []string {
+	var own []string
+	for _, flag := range flags {
+		own = append(own, strings.ReplaceAll(flag, "ACCOUNT", accounts[worker%slots]))
+	}
+	return own
 }

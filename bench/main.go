@@ -80,6 +80,9 @@ func run(ctx context.Context, quick bool, only string) error {
 	if root, err = filepath.Abs(root); err != nil {
 		return err
 	}
+	if err := os.Chmod(root, 0o711); err != nil { // accounts have to get to their places
+		return err
+	}
 	bin := filepath.Join(root, "bin")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin+"/", "./cmd/builder-server", "./cmd/builder-worker")
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr

@@ -122,7 +122,7 @@ func (b *bench) startWorkers(ctx context.Context, s *server, n int) (workers, er
 	for i := range n {
 		args := append([]string{
 			"-r", s.address, "--persistent", "--log-level", "error", "--dir", filepath.Join(b.dir, "worker"+strconv.Itoa(i)),
-		}, b.flags...)
+		}, flagsOf(b.flags, i)...)
 		cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), append(args, "bench")...)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {

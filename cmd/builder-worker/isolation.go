@@ -52,7 +52,7 @@ type finding struct {
 }
 
 // kinds are all of them, in the order in which they are told.
-func kinds() []kind { return append([]kind{&none{}}, systemKinds()...) }
+func kinds() []kind { return append([]kind{&none{}, &user{}}, systemKinds()...) }
 
 // commander is a kind that has commands of its own.
 type commander interface{ commands() []*cobra.Command }
@@ -89,17 +89,22 @@ func addKinds(f *pflag.FlagSet, kinds []kind, chosen *string) {
 	f.StringVar(chosen, "isolation", kinds[0].name(), "`kind` of place for a build: "+strings.Join(about, ", "))
 }
 
-// none is the kind without isolation.
-type none struct{}
-
-func (*none) name() string            { return "none" }
-func (*none) about() string           { return "a plain process" }
-func (*none) addFlags(*pflag.FlagSet) {}
-
-func (*none) check(context.Context, site) []finding { return nil }
-
-func (*none) open(_ context.Context, s site) (closingSandbox, error) {
-	return sandbox.NewPlain(s.dir.Builds(), max(s.slots, s.warm))
+// misplaced refuses settings of another kind than the chosen one: who says --run-as
+// does not expect builds to run as the worker.
+func misplaced(given *pflag.FlagSet, chosen string) (err error) {
+	for _, k := range kinds() {
+		if k.name() == chosen {
+			continue
+		}
+		own := pflag.NewFlagSet("", pflag.ContinueOnError)
+		k.addFlags(own)
+		own.VisitAll(func(f *pflag.Flag) {
+			if given.Changed(f.Name) && err == nil {
+				err = program.Usage(fmt.Errorf("--%s is a setting of --isolation %s, not of %s", f.Name, k.name(), chosen))
+			}
+		})
+	}
+	return err
 }
 
 // checkCommand tells whether a kind works here.

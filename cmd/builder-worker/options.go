@@ -31,10 +31,12 @@ type options struct {
 
 // readConfig sets what the command line leaves open.
 func (o *options) readConfig(cmd *cobra.Command, _ []string) error {
-	if o.config == "" {
-		return nil
+	if o.config != "" {
+		if err := program.ReadConfig(cmd.Flags(), o.config); err != nil {
+			return err
+		}
 	}
-	return program.ReadConfig(cmd.Flags(), o.config)
+	return misplaced(cmd.Flags(), o.isolation)
 }
 
 // check refuses values that mean nothing.

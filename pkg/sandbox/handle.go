@@ -18,6 +18,11 @@ import (
 type handle struct {
 	process *os.Process
 	conn    *net.UnixConn
+	// evict kills a supervisor that this user may not kill; nil for all others.
+	evict func() error
+	// spaced says that it is the first process of its namespaces: when it is killed, all
+	// others of them are.
+	spaced bool
 }
 
 // family knows the supervisors among the children of this process. Whoever
@@ -33,12 +38,41 @@ var adopt = sync.OnceValue(becomeReaper)
 
 // startSupervisor starts this program again, as a supervisor.
 func startSupervisor() (*handle, error) {
-	if err := adopt(); err != nil {
-		return nil, fmt.Errorf("becoming reaper: %w", err)
-	}
 	program, err := self()
 	if err != nil {
 		return nil, err
+	}
+	return startProcess(program, []string{supervisorName}, controlFD, supervisorAttributes())
+}
+
+// startSpaced starts a supervisor in namespaces of its own.
+func startSpaced() (*handle, error) {
+	program, err := self()
+	if err != nil {
+		return nil, err
+	}
+	h, err := startProcess(program, []string{supervisorName, roleSpaced}, controlFD, spaced(supervisorAttributes()))
+	if err == nil {
+		h.spaced = true
+	}
+	return h, err
+}
+
+func supervisorAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		// Ctrl-C on a terminal is for the worker alone.
+		Setsid: true,
+		// A build may have stopped its supervisor. When the worker dies it
+		// must go on, to see that and to kill the build.
+		Pdeathsig: syscall.SIGCONT,
+	}
+}
+
+// startProcess starts a program that is to become a supervisor. It gets its end of
+// the socket as that descriptor.
+func startProcess(program string, args []string, socket int, sys *syscall.SysProcAttr) (*handle, error) {
+	if err := adopt(); err != nil {
+		return nil, fmt.Errorf("becoming reaper: %w", err)
 	}
 	conn, theirs, err := socketpair()
 	if err != nil {
@@ -52,20 +86,17 @@ func startSupervisor() (*handle, error) {
 	}
 	defer shut(null)
 
+	// The worker's standard error gets to see a crash of the supervisor.
+	files := []*os.File{null, null, os.Stderr, theirs}[:max(3, socket+1)]
+	files[socket] = theirs
+
 	family.Lock()
 	defer family.Unlock()
-	process, err := os.StartProcess(program, []string{supervisorName}, &os.ProcAttr{
-		Dir: "/",
-		Env: []string{}, // nil would hand on the worker's
-		// The worker's standard error gets to see a crash of the supervisor.
-		Files: []*os.File{null, null, os.Stderr, theirs},
-		Sys: &syscall.SysProcAttr{
-			// Ctrl-C on a terminal is for the worker alone.
-			Setsid: true,
-			// A build may have stopped its supervisor. When the worker dies it
-			// must go on, to see that and to kill the build.
-			Pdeathsig: syscall.SIGCONT,
-		},
+	process, err := os.StartProcess(program, args, &os.ProcAttr{
+		Dir:   "/",
+		Env:   []string{}, // nil would hand on the worker's
+		Files: files,
+		Sys:   sys,
 	})
 	if err != nil {
 		shut(conn)
@@ -130,6 +161,9 @@ func (h *handle) reply() (reply, error) {
 
 // close lets an idle supervisor end, and waits for it.
 func (h *handle) close() error {
+	if h.spaced {
+		h.process.Kill() //nolint:errcheck // it may be dead already
+	}
 	shut(h.conn)
 	_, err := h.wait()
 	return err
@@ -138,7 +172,12 @@ func (h *handle) close() error {
 // discard ends a supervisor that can not be trusted any more, and kills what it
 // leaves behind. It returns how the supervisor ended.
 func (h *handle) discard() string {
-	h.process.Kill() //nolint:errcheck // it may be dead already
+	if h.evict == nil {
+		h.process.Kill() //nolint:errcheck // it may be dead already
+	} else if err := h.evict(); err != nil {
+		shut(h.conn)
+		return err.Error() // waiting for it could be for ever
+	}
 	shut(h.conn)
 	state, err := h.wait()
 	killOrphans()

@@ -15,7 +15,7 @@ import (
 	"builder/pkg/sandbox/conform"
 )
 
-func TestMain(m *testing.M) { conform.Main(m, plain) }
+func TestMain(m *testing.M) { conform.Main(m, plain, namespaces, accounts) }
 
 // deadline is how long tests wait for what must happen soon.
 const deadline = 20 * time.Second

@@ -22,13 +22,16 @@ import (
 //	              'r'     run: fields, each ended by NUL: directory, number of
 //	                      arguments, arguments, environment. The write end of the
 //	                      console comes along as a descriptor
+//	              'c'     confine the run that follows, the last one: JSON, see
+//	                      confinement
 //	              's'     stop: the grace period in nanoseconds, decimal
 //	supervisor  reply     once for each run, see the type
 //
 // Neither paths nor arguments nor variables can contain NUL.
 const (
-	kindRun  = 'r'
-	kindStop = 's'
+	kindRun     = 'r'
+	kindConfine = 'c'
+	kindStop    = 's'
 
 	headerSize = 5
 	maxRequest = 16 << 20
@@ -42,12 +45,14 @@ type request struct {
 	args    []string
 	env     []string
 	grace   time.Duration
+	body    []byte // with kindConfine
 }
 
 // reply is how a run ended. Nothing of it is alive then, but for Left processes.
 type reply struct {
 	Duration int64  // nanoseconds
 	Errno    uint32 // why the script was not executed, or 0
+	Step     step   // what failed with Errno
 	Code     uint32
 	Signal   uint32
 	Left     uint32
@@ -69,9 +74,12 @@ func (r reply) send(fd int) error {
 // send writes a request to the socket of a supervisor.
 func (r request) send(conn *net.UnixConn) error {
 	var body []byte
-	if r.kind == kindStop {
+	switch r.kind {
+	case kindStop:
 		body = strconv.AppendInt(nil, int64(r.grace), 10)
-	} else {
+	case kindConfine:
+		body = r.body
+	default:
 		fields := append([]string{r.dir, strconv.Itoa(len(r.args))}, r.args...)
 		fields = append(fields, r.env...)
 		body = []byte(strings.Join(fields, "\x00") + "\x00")
@@ -125,10 +133,14 @@ func receive(fd int) (request, error) {
 }
 
 func (r *request) parse(body []byte) error {
-	if r.kind == kindStop {
+	switch r.kind {
+	case kindStop:
 		grace, err := strconv.ParseInt(string(body), 10, 64)
 		r.grace = time.Duration(grace)
 		return err
+	case kindConfine:
+		r.body = body
+		return nil
 	}
 	fields := strings.Split(string(bytes.TrimSuffix(body, []byte{0})), "\x00")
 	if len(fields) < 2 {

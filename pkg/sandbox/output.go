@@ -31,7 +31,7 @@ type Output struct {
 func NewOutput(dir string) *Output { return &Output{dir: dir} }
 
 // Artifacts lists as [Place] says.
-func (o *Output) Artifacts(check func(path string) error) ([]Artifact, []Note, error) {
+func (o *Output) Artifacts(check func(name string) error) ([]Artifact, []Note, error) {
 	if o.root == nil && !o.empty {
 		o.empty = unix.Rmdir(o.dir) == nil // one call, the most frequent case
 	}

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // answerLimit is how long after the grace period a supervisor may take to kill
@@ -25,6 +23,7 @@ type place struct {
 	env     []string
 	out     *Output
 	ran     bool
+	guard   *guard // nil without a fence
 }
 
 func newPlace(p *Plain, name string, spec Spec) *place {
@@ -68,80 +67,48 @@ func (p *place) Run(ctx context.Context, console io.Writer) (Exit, error) {
 	}
 	p.ran = true
 	if ctx.Err() != nil {
+		if p.guard != nil {
+			p.guard.release()
+		}
 		return Exit{Cause: context.Cause(ctx)}, nil
 	}
-	h, err := p.sandbox.take()
+	if p.guard == nil {
+		return p.run(ctx, console, nil)
+	}
+	confine, err := p.guard.confine(p)
 	if err != nil {
-		return Exit{}, fmt.Errorf("running script: %w", err)
+		return Exit{}, errors.Join(fmt.Errorf("confining script: %w", err), p.guard.leave(p, new(Exit)))
 	}
-	read, write, err := pipe()
-	if err != nil {
-		return Exit{}, errors.Join(fmt.Errorf("making console pipe: %w", err), p.sandbox.give(h))
+	exit, err := p.run(ctx, console, &confine)
+	if left := p.guard.leave(p, &exit); left != nil {
+		err = errors.Join(err, fmt.Errorf("ending the build: %w", left))
 	}
-	defer shut(read)
-
-	exit := Exit{Start: time.Now()}
-	run := request{
-		kind: kindRun, console: write, dir: p.output(),
-		args: command(p.script(), p.spec.Script), env: p.env,
-	}
-	err = run.send(h.conn)
-	unix.Close(write) //nolint:errcheck // our copy of a pipe's write end; nothing is lost
-	if errors.Is(err, syscall.E2BIG) {
-		return Exit{}, errors.Join(err, p.sandbox.give(h))
-	}
-	// Any other error means that the supervisor died; so will the reply say.
-
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	copied := make(chan error, 1)
-	go func() { copied <- CopyConsole(console, read, cancel) }()
-	r, err := p.await(ctx, h, &exit)
-	if err != nil {
-		exit.Duration = time.Since(exit.Start)
-		err = fmt.Errorf("running script: %w (%s)", ErrSupervisor, h.discard())
-		return exit, errors.Join(err, endConsole(read, copied))
-	}
-	err = errors.Join(endConsole(read, copied), p.judge(r, &exit, console), p.release(h, r))
 	return exit, err
 }
 
-// await waits for the supervisor's reply, and tells it when ctx ends. A
-// supervisor that does not answer in time is an error like one that died.
-func (p *place) await(ctx context.Context, h *handle, exit *Exit) (reply, error) {
-	stopped := make(chan struct{})
-	unstop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		h.conn.SetReadDeadline(time.Now().Add(p.spec.Grace + answerLimit)) //nolint:errcheck // only a closed socket has none
-		h.stop(p.spec.Grace)
-	})
-	r, err := h.reply()
-	if !unstop() {
-		<-stopped
-		exit.Cause = context.Cause(ctx)
-		h.conn.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
+// run is Run, but for what is made for it outside of the supervisor.
+func (p *place) run(ctx context.Context, console io.Writer, confine *request) (Exit, error) {
+	h, err := p.sandbox.take(p.guard)
+	if err != nil {
+		return Exit{}, fmt.Errorf("running script: %w", err)
 	}
-	return r, err
+	if confine != nil {
+		confine.send(h.conn) //nolint:errcheck // a supervisor that died for it does not answer what follows
+	}
+	exit, errno, idle, err := h.run(ctx, Command{
+		Dir: p.output(), Args: command(p.script(), p.spec.Script), Env: p.env, Grace: p.spec.Grace,
+	}, console)
+	if errno != 0 {
+		err = errors.Join(err, p.judge(errno, &exit, console))
+	}
+	if idle {
+		err = errors.Join(err, p.sandbox.give(h))
+	}
+	return exit, err
 }
 
-// release gives back the supervisor of a build that is over, unless it still has
-// children.
-func (p *place) release(h *handle, r reply) error {
-	if r.Left == 0 {
-		return p.sandbox.give(h)
-	}
-	h.discard()
-	return fmt.Errorf("running script: %w (%d of them)", ErrLeftover, r.Left)
-}
-
-// judge makes the Exit out of a reply.
-func (p *place) judge(r reply, exit *Exit, console io.Writer) error {
-	exit.Duration = time.Duration(r.Duration)
-	exit.Code, exit.Signal = int(r.Code), syscall.Signal(r.Signal)
-	if r.Errno == 0 {
-		return nil
-	}
-	errno := syscall.Errno(r.Errno)
+// judge makes the Exit of a script that was not executed.
+func (p *place) judge(errno syscall.Errno, exit *Exit, console io.Writer) error {
 	text, code, ok := execFailure(p.spec.Script, errno)
 	if !ok {
 		return fmt.Errorf("starting script: %w", errno)
@@ -173,12 +140,17 @@ func Remove(dir string) error { return remove(dir) }
 // Destroy implements [Place].
 func (p *place) Destroy() error {
 	p.out.Close()
+	var err error
 	if !removeBare(p) {
-		if err := remove(p.dir); err != nil {
-			return fmt.Errorf("destroying place: %w", err)
-		}
+		err = remove(p.dir)
+	}
+	if p.guard != nil {
+		p.guard.release()
 	}
 	p.sandbox.forget(filepath.Base(p.dir))
 	p.sandbox.stock()
+	if err != nil {
+		return fmt.Errorf("destroying place: %w", err)
+	}
 	return nil
 }

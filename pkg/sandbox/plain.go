@@ -18,10 +18,11 @@ const placePrefix = "b-"
 
 // Plain is the Sandbox without isolation: a script runs as a process of the
 // worker's own user, in a directory of its own. Cancelling, killing and cleaning
-// up are complete as far as the package comment says.
+// up are complete as far as the package comment says. A [Fence] adds to that.
 type Plain struct {
 	root  string
 	slots int
+	fence *fence // nil without
 
 	mu     sync.Mutex
 	idle   []*handle
@@ -37,7 +38,9 @@ type Plain struct {
 //
 // The calling process becomes the parent of orphans among its descendants, and
 // kills such orphans that are not in its session when a supervisor was killed.
-func NewPlain(root string, slots int) (*Plain, error) {
+func NewPlain(root string, slots int) (*Plain, error) { return newPlain(root, slots, nil) }
+
+func newPlain(root string, slots int, fence *fence) (*Plain, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, err
@@ -45,10 +48,21 @@ func NewPlain(root string, slots int) (*Plain, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("making directory for builds: %w", err)
 	}
-	p := &Plain{root: root, slots: slots, inUse: make(map[string]bool)}
+	if fence != nil {
+		fence.root = root
+	}
+	if fence != nil && fence.accounts {
+		if err := os.Chmod(root, 0o711); err != nil { // for those who know their place
+			return nil, fmt.Errorf("opening the directory for builds to accounts: %w", err)
+		}
+	}
+	p := &Plain{root: root, slots: slots, fence: fence, inUse: make(map[string]bool)}
 	for range slots {
 		p.stock()
-		h, err := startSupervisor()
+		if fence != nil && fence.sudo {
+			continue
+		}
+		h, err := p.start(nil)
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -58,12 +72,20 @@ func NewPlain(root string, slots int) (*Plain, error) {
 }
 
 // Kind implements [Sandbox].
-func (*Plain) Kind() string { return "none" }
+func (p *Plain) Kind() string {
+	if p.fence == nil {
+		return "none"
+	}
+	return p.fence.kind()
+}
 
 // Enforces implements [Sandbox]: a plain process can use what its user can.
-func (*Plain) Enforces(res job.Resources) error {
+func (p *Plain) Enforces(res job.Resources) error {
 	if res == (job.Resources{}) {
 		return nil
+	}
+	if p.fence != nil {
+		return p.fence.enforces(res)
 	}
 	return fmt.Errorf("%w: isolation none keeps no bounds (%v)", ErrUnenforced, res)
 }
@@ -76,13 +98,19 @@ func (p *Plain) Sweep() error {
 	if err != nil {
 		return fmt.Errorf("sweeping: %w", err)
 	}
-	var failures []error
+	var left []string
 	for _, entry := range entries {
 		name := entry.Name()
-		if !entry.IsDir() || !strings.HasPrefix(name, placePrefix) || p.uses(name) {
-			continue
+		if entry.IsDir() && strings.HasPrefix(name, placePrefix) && !p.uses(name) {
+			left = append(left, filepath.Join(p.root, name))
 		}
-		failures = append(failures, remove(filepath.Join(p.root, name)))
+	}
+	var failures []error
+	if p.fence != nil {
+		failures = append(failures, p.fence.sweep(left))
+	}
+	for _, dir := range left {
+		failures = append(failures, remove(dir))
 	}
 	return errors.Join(failures...)
 }
@@ -123,6 +151,10 @@ func (p *Plain) Prepare(ctx context.Context, spec Spec) (Place, error) {
 	p.use(name)
 	err = pl.make(filepath.Join(p.root, spare))
 	p.forget(spare)
+	if err == nil && p.fence != nil {
+		pl.guard = &guard{fence: p.fence}
+		err = pl.guard.admit(ctx, pl)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("preparing place: %w", err), pl.Destroy())
 	}
@@ -144,6 +176,12 @@ func (p *Plain) Reattach(name string) (Place, error) {
 		return nil, fmt.Errorf("attaching place %s: %w", pl.dir, err)
 	}
 	p.use(name)
+	if p.fence != nil {
+		if err := p.fence.cleanFree(pl.dir); err != nil {
+			p.forget(name)
+			return nil, fmt.Errorf("attaching place %s: %w", pl.dir, err)
+		}
+	}
 	return pl, nil
 }
 
@@ -181,7 +219,13 @@ func (p *Plain) makeSpare() (name string, err error) {
 func (p *Plain) stock() {
 	p.mu.Lock()
 	enough := p.closed || len(p.spares) >= p.slots
+	supervised := p.closed || len(p.idle) >= p.slots || p.fence == nil || p.fence.sudo
 	p.mu.Unlock()
+	if !supervised {
+		if h, err := p.start(nil); err == nil {
+			p.keep(h) //nolint:errcheck // it ends with its socket
+		}
+	}
 	if enough {
 		return
 	}
@@ -214,13 +258,24 @@ func prefix(build string) string {
 	}, build)
 }
 
+// start starts a supervisor, of the account if there is a guard that has one.
+func (p *Plain) start(g *guard) (*handle, error) {
+	switch {
+	case p.fence == nil:
+		return startSupervisor()
+	case g == nil:
+		return p.fence.start(nil)
+	}
+	return p.fence.start(g.lease)
+}
+
 // take returns a supervisor that is idle and alive.
-func (p *Plain) take() (*handle, error) {
+func (p *Plain) take(g *guard) (*handle, error) {
 	for {
 		p.mu.Lock()
 		if len(p.idle) == 0 {
 			p.mu.Unlock()
-			return startSupervisor()
+			return p.start(g)
 		}
 		h := p.idle[len(p.idle)-1]
 		p.idle = p.idle[:len(p.idle)-1]
@@ -232,8 +287,16 @@ func (p *Plain) take() (*handle, error) {
 	}
 }
 
-// give takes back a supervisor whose build is over.
+// give takes back a supervisor whose build is over. One in a fence has had its build.
 func (p *Plain) give(h *handle) error {
+	if p.fence != nil {
+		return h.close()
+	}
+	return p.keep(h)
+}
+
+// keep keeps an idle supervisor.
+func (p *Plain) keep(h *handle) error {
 	p.mu.Lock()
 	if !p.closed {
 		p.idle = append(p.idle, h)

@@ -2,7 +2,8 @@
 //
 // A [Sandbox] prepares a [Place] for each build; the place runs the script,
 // collects what it left, and is destroyed. [Plain] is the kind without
-// isolation: a process of the worker's own user. The package knows nothing of
+// isolation: a process of the worker's own user; a [Fence] puts namespaces and
+// other accounts around it. The package knows nothing of
 // the wire, of the server, or of other builds.
 //
 // The invariant: when [Place.Run] has returned, nothing of the build is alive.
@@ -32,7 +33,7 @@
 //
 // # What can not be promised
 //
-// A build has the user id of its worker. Without a pid namespace, cgroup or jail
+// A build without a fence has the user id of its worker. Without a pid namespace, cgroup or jail
 // around it (other kinds have them) it can kill or trace its supervisor and the
 // worker itself; it can have a daemon outside of the tree (cron, at, systemd,
 // docker) start a process for it; and a process that it started through a
@@ -100,8 +101,9 @@ type Sandbox interface {
 	// killed, by its Name. Its script is dead, or about to be killed by its
 	// supervisor, unless the Place is a Resumer; it can not be Run.
 	Reattach(name string) (Place, error)
-	// Sweep removes what earlier processes have left behind, but for the places
-	// that were attached again.
+	// Sweep removes what earlier processes have left behind, and what Destroy could
+	// not, but for the places that were attached again. Other places may be made,
+	// used and destroyed meanwhile.
 	Sweep() error
 }
 
@@ -139,7 +141,8 @@ type Place interface {
 	// opened still. Keep may be called again, also after Reattach. A kind that can not
 	// do it returns an error, and the place is as before.
 	Keep() (how string, err error)
-	// Destroy removes everything. Artifacts can not be opened any more.
+	// Destroy removes everything. Artifacts can not be opened any more. On an error
+	// the rest is left to Sweep.
 	Destroy() error
 }
 

@@ -34,7 +34,9 @@ const (
 //		}
 //		return
 //	}
-func IsSupervisor() bool { return os.Args[0] == supervisorName }
+func IsSupervisor() bool {
+	return os.Args[0] == supervisorName || len(os.Args) > 1 && os.Args[1] == supervisorName // by sudo
+}
 
 // Supervise is the whole life of a supervisor process. It runs one build after
 // the other until the worker closes the socket or dies; then it kills what runs
@@ -44,6 +46,11 @@ func Supervise() error {
 	// The kernel kills the script when the *thread* that forked it ends.
 	runtime.LockOSThread()
 	runtime.GOMAXPROCS(1)
+	if len(os.Args) > 1 {
+		if done, err := take(os.Args[1:]); done || err != nil {
+			return err
+		}
+	}
 	if err := closeOnExec(controlFD); err != nil {
 		return fmt.Errorf("marking descriptors close-on-exec: %w", err)
 	}
@@ -61,13 +68,17 @@ func Supervise() error {
 		return fmt.Errorf("waiting for events: %w", err)
 	}
 	s := supervisor{events: events}
+	var unfit reply // why a build can not be confined as asked
 	for s.lost == nil {
 		var r request
 		r, s.lost = receive(controlFD)
+		if s.lost == nil && r.kind == kindConfine {
+			unfit = s.confine(r.body)
+		}
 		if s.lost != nil || r.kind != kindRun {
 			continue // a stop may have crossed the reply on its way
 		}
-		if err := s.run(r).send(controlFD); err != nil {
+		if err := s.run(r, unfit).send(controlFD); err != nil {
 			return fmt.Errorf("replying to the worker: %w", err)
 		}
 	}
@@ -88,6 +99,8 @@ func Supervise() error {
 type supervisor struct {
 	events *events
 	lost   error // why the worker is not heard any more; io.EOF when it is gone
+
+	confinement confinement
 }
 
 type stage int
@@ -103,14 +116,24 @@ const (
 const reapPause = time.Second
 
 // run is one build, from fork to the last of its processes.
-func (s *supervisor) run(r request) reply {
+func (s *supervisor) run(r request, unfit reply) reply {
+	if unfit.Step != 0 {
+		unix.Close(r.console) //nolint:errcheck // nothing was written to it
+		return unfit
+	}
+	attributes, leave, err := s.confinement.join(s.confinement.attributes(s.events.attributes()))
+	if err != nil {
+		unix.Close(r.console) //nolint:errcheck // as above
+		return reply{Step: stepJoin, Errno: errnoOf(err)}
+	}
 	start := time.Now()
 	pid, err := syscall.ForkExec(r.args[0], r.args, &syscall.ProcAttr{
 		Dir:   r.dir,
 		Env:   r.env,
 		Files: []uintptr{0, uintptr(r.console), uintptr(r.console)},
-		Sys:   s.events.attributes(),
+		Sys:   attributes,
 	})
+	leave()
 	unix.Close(r.console) //nolint:errcheck // our copy of a pipe's write end; nothing is lost
 	if err != nil {
 		return reply{Errno: errnoOf(err)}

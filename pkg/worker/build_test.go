@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -313,5 +314,67 @@ func TestNoSandbox(t *testing.T) {
 	e := c.store(c.start("x"))
 	if e.result.Cause != job.NoSandbox || !strings.Contains(e.result.Text, "no jail") {
 		t.Errorf("result %v", e.result)
+	}
+}
+
+// resisting is a sandbox whose first place can not be destroyed at once, nor swept.
+type resisting struct {
+	sandbox.Sandbox
+	mu    sync.Mutex
+	calls []string
+}
+
+func (r *resisting) did(call string) (before string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before = strings.Join(r.calls, " ")
+	r.calls = append(r.calls, call)
+	return before
+}
+
+func (r *resisting) Sweep() error {
+	if r.did("sweep") == "sweep destroy" {
+		return errors.New("still busy")
+	}
+	return r.Sandbox.Sweep()
+}
+
+func (r *resisting) Prepare(ctx context.Context, spec sandbox.Spec) (sandbox.Place, error) {
+	p, err := r.Sandbox.Prepare(ctx, spec)
+	return resistingPlace{p, r}, err
+}
+
+type resistingPlace struct {
+	sandbox.Place
+	r *resisting
+}
+
+func (p resistingPlace) Destroy() error {
+	err := p.Place.Destroy()
+	if p.r.did("destroy") == "sweep" {
+		return errors.New("busy")
+	}
+	return err
+}
+
+// TestPlaceResists: a place that can not be destroyed is swept after that build, and
+// after the next one if it still is there.
+func TestPlaceResists(t *testing.T) {
+	s := newScripted(t, false)
+	box := &resisting{}
+	w := work(t, s, func(c *worker.Config) { box.Sandbox, c.Sandbox = c.Sandbox, box })
+	c := s.accept()
+	want := "sweep"
+	for _, more := range []string{" destroy sweep", " destroy sweep", " destroy"} {
+		want += more
+		c.store(c.start("echo content > file"))
+		wait(t, want, func() bool {
+			box.mu.Lock()
+			defer box.mu.Unlock()
+			return strings.Join(box.calls, " ") == want
+		})
+	}
+	if log := w.log.String(); !strings.Contains(log, "still busy") {
+		t.Errorf("that is not logged: %s", log)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"builder/pkg/job"
+	"builder/pkg/sandbox"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
@@ -21,6 +22,9 @@ type holder struct {
 	Config
 	tasks   sync.WaitGroup // what goes on without a connection
 	pruning sync.Mutex     // of what was rejected
+
+	sweeping sync.Mutex
+	unswept  bool // a place could not be destroyed, guarded by sweeping
 
 	mu      sync.Mutex
 	builds  map[uuid.UUID]*build
@@ -180,9 +184,23 @@ func (w *holder) forget(b *build) error {
 	case b.place == nil:
 		return err
 	case done == nil: // given up
-		return errors.Join(err, b.place.Destroy())
+		return errors.Join(err, w.destroy(b.place))
 	}
 	return errors.Join(err, w.letGo(b.id, b.place, done.Result))
+}
+
+// destroy destroys the place of a build. What resists is swept after this build and
+// after each that follows, until it is gone.
+func (w *holder) destroy(place sandbox.Place) error {
+	err := place.Destroy()
+	w.sweeping.Lock()
+	defer w.sweeping.Unlock()
+	if err == nil && !w.unswept {
+		return nil
+	}
+	swept := w.Sandbox.Sweep()
+	w.unswept = swept != nil
+	return errors.Join(err, swept)
 }
 
 // minFree is how much room the worker's disk must have for another build.

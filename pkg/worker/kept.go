@@ -47,7 +47,7 @@ func (b *build) announce() (note string) {
 func (w *holder) letGo(id uuid.UUID, place sandbox.Place, r job.Result) error {
 	if !w.keeps(r) {
 		begun := time.Now()
-		err := place.Destroy()
+		err := w.destroy(place)
 		w.Log.Debug().Stringer("build", id).Dur("dur", time.Since(begun)).Msg("place destroyed") // too late for the record
 		return err
 	}
@@ -55,11 +55,11 @@ func (w *holder) letGo(id uuid.UUID, place sandbox.Place, r job.Result) error {
 	how, err := place.Keep()
 	if err != nil {
 		log.Warn().Err(err).Msg("the place of the failed build is not kept")
-		return place.Destroy()
+		return w.destroy(place)
 	}
 	err = renameio.WriteFile(filepath.Join(w.Dir.kept(), id.String()), []byte(place.Name()+"\n"), 0o600)
 	if err != nil {
-		return errors.Join(fmt.Errorf("keeping place: %w", err), place.Destroy())
+		return errors.Join(fmt.Errorf("keeping place: %w", err), w.destroy(place))
 	}
 	log.Info().Str("enter", how).Msg("the place of the failed build is kept")
 	w.mu.Lock()

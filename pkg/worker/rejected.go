@@ -36,7 +36,7 @@ func (w *holder) reject(b *build, reason string) error {
 	}
 	failures = append(failures, b.spool.close(), removeTail(b.spool.path))
 	if b.place != nil {
-		failures = append(failures, b.place.Salvage(filepath.Join(dir, "artifacts")), b.place.Destroy())
+		failures = append(failures, b.place.Salvage(filepath.Join(dir, "artifacts")), w.destroy(b.place))
 	}
 	return errors.Join(append(failures, w.prune())...)
 }

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"builder/pkg/sandbox"
+
+	"github.com/spf13/pflag"
+)
+
+// user is the kind in which builds run as other accounts.
+type user struct{ runAs []string }
+
+func (*user) name() string  { return "user" }
+func (*user) about() string { return "a process of another account" }
+
+func (u *user) addFlags(f *pflag.FlagSet) {
+	f.StringSliceVar(&u.runAs, "run-as", nil, "user: `accounts` that builds run as, one for each slot, separated by commas;\na worker that is not root's uses sudo")
+}
+
+// accounts looks up the accounts, of which there must be enough.
+func (u *user) accounts(slots int) (found []sandbox.Account, err error) {
+	if len(u.runAs) < slots {
+		return nil, fmt.Errorf("%d are named, and there are %d slots", len(u.runAs), slots)
+	}
+	for _, name := range u.runAs {
+		account, err := sandbox.LookupAccount(strings.TrimSpace(name))
+		if err != nil {
+			return nil, err
+		}
+		for _, other := range found {
+			if other.UID == account.UID {
+				return nil, fmt.Errorf("%s and %s are one user: a build would kill the other", other.Name, account.Name)
+			}
+		}
+		found = append(found, account)
+	}
+	return found, nil
+}
+
+func (u *user) check(_ context.Context, s site) []finding {
+	accounts, err := u.accounts(s.slots)
+	findings := []finding{{
+		what: strings.TrimSpace("accounts " + strings.Join(u.runAs, ", ")), err: err,
+		help: "name one account for each slot with --run-as; useradd --system --no-create-home NAME makes one (FreeBSD: pw useradd NAME)",
+	}}
+	if s.dir != nil {
+		findings = append(findings, finding{
+			what: "way to " + s.dir.Path, err: sandbox.Reachable(filepath.Dir(s.dir.Path)),
+			help: "chmod o+x that directory, or use another --dir",
+		})
+	}
+	switch {
+	case os.Geteuid() == 0 && runtime.GOOS != "linux": // credentials are all that it needs
+	case os.Geteuid() == 0:
+		findings = append(findings, namespacesWork())
+	default:
+		for _, account := range accounts {
+			findings = append(findings, sudoWorks(account))
+		}
+	}
+	return findings
+}
+
+// sudoWorks tries to become an account. The program must be within its reach.
+func sudoWorks(account sandbox.Account) finding {
+	f := finding{what: "sudo to " + account.Name, err: sandbox.TrySudo(account)}
+	if f.err == nil {
+		return f
+	}
+	program, err := os.Executable()
+	if err != nil {
+		f.err = err
+		return f
+	}
+	f.help = fmt.Sprintf("install sudo; in /etc/sudoers.d/builder-worker: USER ALL=(%s) NOPASSWD: %s, with the worker's user for USER", account.Name, program)
+	if namespaces := namespacesWork(); namespaces.err != nil {
+		f.help += "; " + namespaces.help
+	} else if unreachable := sandbox.Reachable(program); unreachable != nil {
+		f.help += "; " + unreachable.Error()
+	}
+	return f
+}
+
+func (u *user) open(_ context.Context, s site) (closingSandbox, error) {
+	accounts, err := u.accounts(s.slots)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(s.dir.Path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(s.dir.Path, info.Mode().Perm()|0o011); err != nil { // a way to the builds, not a look at the rest
+		return nil, err
+	}
+	return sandbox.NewFenced(s.dir.Builds(), max(s.slots, s.warm), sandbox.Fence{Worker: s.dir.ID.String(), Accounts: accounts})
+}
