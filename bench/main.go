@@ -55,13 +55,14 @@ var measurements = []struct {
 	{"artifacts", artifacts},
 	{"idle", idleWorkers},
 	{"isolation", isolation},
+	{"containers", containers},
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	quick := flag.Bool("quick", false, "a twentieth of the work: does it run at all?")
-	only := flag.String("run", "", "the one measurement to run: jobs, latency, schedule, console, observers, artifacts, idle, isolation")
+	only := flag.String("run", "", "the one measurement to run: jobs, latency, schedule, console, observers, artifacts, idle, isolation, containers")
 	flag.Parse()
 	if err := run(ctx, *quick, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -57,7 +57,7 @@ func each(t *testing.T, test func(t *testing.T, d *daemon)) {
 			if os.Geteuid() != 0 {
 				t.Skip("needs root")
 			}
-			for _, program := range []string{containertest.Program(d.bin), "runc", "busybox"} {
+			for _, program := range []string{containertest.Program(d.bin), "runc", "ctr", "busybox"} {
 				if _, err := exec.LookPath(program); err != nil {
 					t.Skipf("not installed: %v (.ci/run does)", err)
 				}
