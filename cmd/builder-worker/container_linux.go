@@ -97,6 +97,13 @@ func (c *containers) commands() []*cobra.Command {
 			return program.Usage(errors.New("say what to do: image import FILE"))
 		},
 	}
+	// Its settings mean something here, whatever the chosen kind is.
+	image.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		if err := cmd.Flags().Set("isolation", c.name()); err != nil {
+			return err
+		}
+		return cmd.Root().PersistentPreRunE(cmd, args)
+	}
 	image.AddCommand(&cobra.Command{
 		Use:   "import FILE",
 		Short: "Take over the images of an archive",
