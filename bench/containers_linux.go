@@ -32,14 +32,14 @@ func containers(ctx context.Context, b *bench) (_ []figure, err error) {
 	d, err := containertest.Start("", "busybox")
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "containers are not measured: %v\n", err)
-		return nil, nil //nolint:nilerr // it was told
+		return nil, nil
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	bare, err := client.New(d.Socket(), client.WithDefaultNamespace(container.Namespace))
 	if err != nil {
 		return nil, err
 	}
-	defer bare.Close()
+	defer bare.Close() //nolint:errcheck // nothing was written
 	image, err := bare.GetImage(ctx, "docker.io/library/busybox:latest")
 	if err != nil {
 		return nil, err
@@ -89,8 +89,10 @@ func containers(ctx context.Context, b *bench) (_ []figure, err error) {
 	}
 	f := median(floor)
 	row := func(name string, d time.Duration, target string) figure {
-		return figure{name, d.Round(100 * time.Microsecond).String(), f.Round(100*time.Microsecond).String() + " (bare client: create, start, wait, delete)",
-			fmt.Sprintf("%.2f", d.Seconds()/f.Seconds()), target}
+		return figure{
+			name, d.Round(100 * time.Microsecond).String(), f.Round(100*time.Microsecond).String() + " (bare client: create, start, wait, delete)",
+			fmt.Sprintf("%.2f", d.Seconds()/f.Seconds()), target,
+		}
 	}
 	return []figure{
 		row("a build in a container, median", median(cold), "<= 1.2"),

@@ -58,10 +58,14 @@ func TestOutlived(t *testing.T) {
 	}{
 		"ends":       {printed: 1000, more: 10, want: job.Result{Kind: job.Exited, Code: 7}},
 		"is stopped": {printed: 10, resume: stopped, stop: true, want: job.Failure(job.Cancelled, "by a person")},
-		"is over time": {printed: 10, resume: stopped, limits: job.Limits{Timeout: 61 * time.Second},
-			want: job.Limits{Timeout: 61 * time.Second}.TimedOut()},
-		"was over": {printed: 10, resume: func(context.Context, io.Writer) (sandbox.Exit, error) { return sandbox.Exit{}, sandbox.ErrOver },
-			want: job.Failure(job.Restarted, "worker restarted: the script died with it")},
+		"is over time": {
+			printed: 10, resume: stopped, limits: job.Limits{Timeout: 61 * time.Second},
+			want: job.Limits{Timeout: 61 * time.Second}.TimedOut(),
+		},
+		"was over": {
+			printed: 10, resume: func(context.Context, io.Writer) (sandbox.Exit, error) { return sandbox.Exit{}, sandbox.ErrOver },
+			want: job.Failure(job.Restarted, "worker restarted: the script died with it"),
+		},
 		"prints too much now":    {limits: job.Limits{MaxConsole: most}, printed: 10, more: 100_000, want: job.Result{Kind: job.Exited, Code: 7}},
 		"printed too much":       {limits: job.Limits{MaxConsole: most}, printed: 50_000, more: 10, want: job.Result{Kind: job.Exited, Code: 7}},
 		"goes on doing too much": {limits: job.Limits{MaxConsole: most}, printed: 50_000, more: 100_000, want: job.Result{Kind: job.Exited, Code: 7}},

@@ -118,7 +118,7 @@ func (d *Daemon) importImage(shell string) error {
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(writeImage(w, shell, program)) }() // ends when r is closed
 	names, err := container.Import(context.Background(), d.Socket(), r)
-	r.CloseWithError(errors.New("not read to the end")) //nolint:errcheck // it returns nil always
+	r.CloseWithError(errors.New("not read to the end"))
 	if err == nil && len(names) != 1 {
 		err = fmt.Errorf("imported %v", names)
 	}

@@ -3,6 +3,7 @@ package containertest
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -70,7 +71,7 @@ func rootfs(program string) ([]byte, error) {
 	files := map[string]string{"bin/busybox": busybox} // where: from
 	if program != "" {
 		files["bin/sh"] = program
-		libraries, err := exec.Command("ldd", program).Output()
+		libraries, err := exec.CommandContext(context.Background(), "ldd", program).Output()
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +95,7 @@ func rootfs(program string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	names, err := exec.Command(busybox, "--list").Output()
+	names, err := exec.CommandContext(context.Background(), busybox, "--list").Output()
 	if err != nil {
 		return nil, err
 	}
