@@ -326,6 +326,33 @@ func (w tee) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
+// TestDestroyFails: what could not be destroyed since containerd was away is swept.
+func TestDestroyFails(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		dir := filepath.Join(t.TempDir(), "builds")
+		var id string
+		s := open(t, d, func(c *container.Config) { c.Dir, id = dir, c.Worker })
+		before := traces(t, d, dir, id)
+		place, err := s.Prepare(t.Context(), sandbox.Spec{Build: "the-build", Script: []byte("true"), Resources: job.Resources{Disk: 1 << 20}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Kill()
+		if err := place.Destroy(); err == nil {
+			t.Error("it was destroyed without containerd")
+		}
+		if err := d.Run(); err != nil {
+			t.Fatal(err)
+		}
+		for begin := time.Now(); s.Sweep() != nil; time.Sleep(50 * time.Millisecond) { // until it is connected again
+			if time.Since(begin) > 10*time.Second {
+				t.Fatal(s.Sweep())
+			}
+		}
+		settled(t, before, d, dir, id)
+	})
+}
+
 // TestWarm: builds in places made ahead, and such for which none fits; nothing is left.
 func TestWarm(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {

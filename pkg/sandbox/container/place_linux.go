@@ -192,10 +192,11 @@ func (p *place) Destroy() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
-	if err := p.sandbox.remove(ctx, p.name); err != nil {
+	err := p.sandbox.remove(ctx, p.name)
+	p.sandbox.forget(p.name) // what is left is swept
+	if err != nil {
 		return fmt.Errorf("destroying container: %w", err)
 	}
-	p.sandbox.forget(p.name)
 	return nil
 }
 
