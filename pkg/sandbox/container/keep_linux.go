@@ -57,16 +57,15 @@ func (p *place) keep() (how string, err error) {
 	if err := os.WriteFile(filepath.Join(p.workspace().control(), "enter"), text, 0o444); err != nil {
 		return "", err
 	}
-	// Artifacts removes an empty one. Nobody but the build owns it, which is over.
-	if err := p.workspace().remake(); err != nil {
-		return "", err
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
 	if err := removeTask(ctx, p.container); err != nil {
 		return "", err
 	}
 	p.attached = false
+	if err := p.workspace().remake(); err != nil { // Artifacts removes an empty one
+		return "", err
+	}
 	if err := p.container.Update(ctx, p.idle); err != nil {
 		return "", err
 	}
@@ -81,7 +80,7 @@ func (p *place) kept() bool {
 	return err == nil
 }
 
-// idle has the container run nothing. Of the network that it had nothing is left.
+// idle has the container run nothing.
 func (p *place) idle(ctx context.Context, _ *client.Client, c *containers.Container) error {
 	spec, err := p.container.Spec(ctx)
 	if err != nil {
