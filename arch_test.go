@@ -36,6 +36,8 @@ var imports = []struct {
 	{"pkg/upload", []string{"pkg/login"}},
 	{"pkg/hooks", []string{"pkg/job"}},
 	{"pkg/sandbox", []string{"pkg/job"}},
+	{"pkg/sandbox/container", []string{"pkg/job", "pkg/sandbox"}},
+	{"pkg/sandbox/container/containertest", []string{"pkg/sandbox/container"}},
 	{"pkg/sandbox/conform", []string{"pkg/job", "pkg/sandbox"}},
 	{"pkg/sandbox/jail", []string{"pkg/job", "pkg/sandbox"}},
 	{"pkg/worker", []string{"pkg/disk", "pkg/job", "pkg/remote", "pkg/sandbox", "pkg/wire"}},
@@ -45,7 +47,7 @@ var imports = []struct {
 	{"pkg/client", []string{"pkg/job", "pkg/wire"}},
 	{"pkg/program", []string{"pkg/job"}},
 	{"cmd/builder-server", []string{"pkg/hooks", "pkg/job", "pkg/login", "pkg/program", "pkg/remote", "pkg/server", "pkg/store", "pkg/upload", "pkg/wire"}},
-	{"cmd/builder-worker", []string{"pkg/login", "pkg/program", "pkg/remote", "pkg/sandbox", "pkg/sandbox/jail", "pkg/wire", "pkg/worker"}},
+	{"cmd/builder-worker", []string{"pkg/login", "pkg/program", "pkg/remote", "pkg/sandbox", "pkg/sandbox/container", "pkg/sandbox/jail", "pkg/wire", "pkg/worker"}},
 	{"cmd/builder-client", []string{"pkg/client", "pkg/job", "pkg/program", "pkg/wire"}},
 }
 

@@ -2,20 +2,25 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// isolations are the ways in which a worker can isolate builds: a name for the table,
-// and the flags of each worker, in which ACCOUNT stands for an account that it has for
-// itself. The first is the one that the others stand beside.
-var isolations = []struct {
+// way is one in which a worker can isolate builds: a name for the table, and the flags of
+// each worker, in which ACCOUNT stands for an account that it has for itself.
+type way struct {
 	name  string
 	flags []string
-}{
+}
+
+// isolations are the ways that need nothing to be started. The first is the one that the
+// others stand beside.
+var isolations = []way{
 	{"none", nil},
 	{"none --namespaces", []string{"--namespaces"}},
 	{"user", []string{"--isolation", "user", "--run-as", "ACCOUNT"}},
@@ -25,11 +30,13 @@ var isolations = []struct {
 var accounts = [slots]string{"games", "news"}
 
 // isolation measures trivial jobs through two slots, in each way that works here.
-func isolation(ctx context.Context, b *bench) ([]figure, error) {
+func isolation(ctx context.Context, b *bench) (_ []figure, err error) {
 	n := b.scale(200)
 	var figures []figure
 	var none float64
-	for _, way := range isolations {
+	further, stop := containerWays()
+	defer func() { err = errors.Join(err, stop()) }()
+	for _, way := range slices.Concat(isolations, further) {
 		check := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), append([]string{"check"}, flagsOf(way.flags, 0)...)...)
 		if out, err := check.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "isolation %s is not measured: %v\n%s", way.name, err, out)

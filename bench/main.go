@@ -59,6 +59,7 @@ var measurements = []struct {
 	{"verify", verify},
 	{"index", index},
 	{"isolation", isolation},
+	{"containers", containers},
 }
 
 func main() {

@@ -52,7 +52,21 @@ type finding struct {
 }
 
 // kinds are all of them, in the order in which they are told.
-func kinds() []kind { return []kind{&none{}, &user{}, &jails{}} }
+func kinds() []kind { return append(append([]kind{&none{}, &user{}}, systemKinds()...), &jails{}) }
+
+// commander is a kind that has commands of its own.
+type commander interface{ commands() []*cobra.Command }
+
+// kindCommands are those of all kinds.
+func kindCommands(kinds []kind) []*cobra.Command {
+	var commands []*cobra.Command
+	for _, k := range kinds {
+		if c, ok := k.(commander); ok {
+			commands = append(commands, c.commands()...)
+		}
+	}
+	return commands
+}
 
 func find(kinds []kind, name string) (kind, error) {
 	var names []string
@@ -134,7 +148,11 @@ at the same when it starts, and takes no builds if something is missing.`,
 func works(ctx context.Context, k kind, s site) error {
 	var failures []error
 	for _, f := range k.check(ctx, s) {
-		if f.err != nil {
+		switch {
+		case f.err == nil:
+		case f.help == "":
+			failures = append(failures, fmt.Errorf("%s: %w", f.what, f.err))
+		default:
 			failures = append(failures, fmt.Errorf("%s: %w; %s", f.what, f.err, f.help))
 		}
 	}

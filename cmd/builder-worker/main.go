@@ -89,6 +89,7 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 	f.StringVar(&o.storeCA, "store-ca", "", "`file` of certificates (PEM) to be believed beside the system's")
 	f.StringVar(&o.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
 	cmd.AddCommand(checkCommand(&o, all), sweepCommand(&o, all))
+	cmd.AddCommand(kindCommands(all)...)
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	return cmd
 }

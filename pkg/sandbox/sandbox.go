@@ -65,6 +65,8 @@ var (
 	// ErrLeftover says that processes of the build could not be killed. The Exit
 	// beside it is valid.
 	ErrLeftover = errors.New("processes of the build can not be killed")
+	// ErrOver says that there is nothing to resume.
+	ErrOver = errors.New("the script is over, and nobody knows how it ended")
 	// ErrUnenforced says that a bound can not be kept here.
 	ErrUnenforced = errors.New("the bounds can not be kept")
 )
@@ -97,7 +99,7 @@ type Sandbox interface {
 	Prepare(ctx context.Context, spec Spec) (Place, error)
 	// Reattach finds the place that an earlier process has left behind when it was
 	// killed, by its Name. Its script is dead, or about to be killed by its
-	// supervisor; it can not be Run.
+	// supervisor, unless the Place is a Resumer; it can not be Run.
 	Reattach(name string) (Place, error)
 	// Sweep removes what earlier processes have left behind, and what Destroy could
 	// not, but for the places that were attached again. Other places may be made,
@@ -142,6 +144,19 @@ type Place interface {
 	// Destroy removes everything. Artifacts can not be opened any more. On an error
 	// the rest is left to Sweep.
 	Destroy() error
+}
+
+// Resumer is a Place whose script outlives its worker. When it was attached again the
+// script may be running yet, until Resume has returned or Artifacts, Keep, Salvage or
+// Destroy is called, which kill it.
+type Resumer interface {
+	Place
+	// Begun is when the place was prepared, by the clock on the wall.
+	Begun() time.Time
+	// Resume is Run for the rest of a script that an earlier process has begun: of
+	// spec it needs Build, Grace and Resources. What was printed meanwhile comes first.
+	// The error is ErrOver if nobody knows how the script ended, or it was never begun.
+	Resume(ctx context.Context, spec Spec, console io.Writer) (Exit, error)
 }
 
 // Exit is how a script ended.

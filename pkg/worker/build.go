@@ -56,22 +56,25 @@ func (b *build) run(ctx, over context.Context, s wire.Start) {
 	s.Resources = s.Resources.Within(b.conf.Resources)
 	exit, err := b.script(ctx, s, begun, &done.Place)
 	done.Duration = time.Since(begun)
-	done.Result = resultOf(exit, err, context.Cause(ctx))
-	if exit.OutOfMemory && !done.Result.Success() && done.Result.Kind != job.Failed {
-		done.Result = s.Resources.Exhausted()
+	done.Result = b.judge(ctx, s, exit, err)
+	b.collect(ctx, over, done, s.Limits.MaxArtifacts)
+}
+
+// judge is the result of a script that was run so.
+func (b *build) judge(ctx context.Context, s wire.Start, exit sandbox.Exit, err error) job.Result {
+	result := resultOf(exit, err, context.Cause(ctx))
+	if exit.OutOfMemory && !result.Success() && result.Kind != job.Failed {
+		result = s.Resources.Exhausted()
 	}
-	if done.Result.Cause == job.NoSandbox {
+	if result.Cause == job.NoSandbox {
 		b.log.Error().Err(err).Msg("running the build")
 	}
-	b.collect(ctx, over, done, s.Limits.MaxArtifacts)
+	return result
 }
 
 // script prepares a place and runs the script in it; it tells of both in facts.
 func (b *build) script(ctx context.Context, s wire.Start, begun time.Time, facts *job.Place) (sandbox.Exit, error) {
-	place, err := b.conf.Sandbox.Prepare(ctx, sandbox.Spec{
-		Build: b.id.String(), Job: s.Build.Job, Platform: s.Build.Platform, Script: s.Script, Env: b.conf.Env,
-		Grace: s.Limits.Grace, Resources: s.Resources,
-	})
+	place, err := b.conf.Sandbox.Prepare(ctx, b.specOf(s))
 	facts.Add("prepare", time.Since(begun))
 	if err != nil {
 		return sandbox.Exit{}, fmt.Errorf("the worker could not prepare the build: %w", err)
@@ -81,7 +84,7 @@ func (b *build) script(ctx context.Context, s wire.Start, begun time.Time, facts
 		return sandbox.Exit{}, fmt.Errorf("the worker could not keep the build: %w", err)
 	}
 	out := newConsole(b.spool, begun, s.Limits.MaxConsole)
-	defer b.watch(s.Limits, out)()
+	defer b.watch(s.Limits, 0, out)()
 	exit, err := place.Run(ctx, out)
 	facts.Add("run", exit.Duration)
 	if closed := out.Close(); err == nil {
@@ -90,12 +93,19 @@ func (b *build) script(ctx context.Context, s wire.Start, begun time.Time, facts
 	return exit, err
 }
 
-// watch stops the build when it runs too long or is silent too long, until the
-// function returned is called.
-func (b *build) watch(limits job.Limits, out *console) (end func()) {
+func (b *build) specOf(s wire.Start) sandbox.Spec {
+	return sandbox.Spec{
+		Build: b.id.String(), Job: s.Build.Job, Platform: s.Build.Platform, Script: s.Script, Env: b.conf.Env,
+		Grace: s.Limits.Grace, Resources: s.Resources,
+	}
+}
+
+// watch stops the build, which has run for so long already, when it runs too long or
+// is silent too long, until the function returned is called.
+func (b *build) watch(limits job.Limits, ran time.Duration, out *console) (end func()) {
 	var timers []*time.Timer
 	if limits.Timeout > 0 {
-		timers = append(timers, time.AfterFunc(limits.Timeout, func() {
+		timers = append(timers, time.AfterFunc(limits.Timeout-ran, func() {
 			b.stop(&stopped{limits.TimedOut()})
 		}))
 	}

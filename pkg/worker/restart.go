@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
@@ -139,17 +140,28 @@ func (w *holder) takeUp(ctx, over context.Context, b *build) {
 	}
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	b.stop = stop
+	w.update(func() { w.running++ })
+	shut := context.AfterFunc(ctx, func() { stop(errShutDown) })
 	w.tasks.Go(func() {
 		defer stop(nil)
+		defer shut()
 		b.restart(running, over)
-		w.update(func() {})
+		w.update(func() { w.running-- })
 	})
 }
 
-// restart ends a build whose script died with an earlier process of the worker,
-// or has ended before that.
+// restart goes on with a build whose script outlives the worker, or ends one whose
+// script died with an earlier process, or has ended before that.
 func (b *build) restart(ctx, over context.Context) {
 	s := b.spool
+	if place, ok := b.place.(sandbox.Resumer); ok && s.exited == nil {
+		done, err := b.resume(ctx, place)
+		if err == nil {
+			b.collect(ctx, over, done, s.start.Limits.MaxArtifacts)
+			return
+		}
+		b.log.Warn().Err(err).Msg("a build can not be resumed")
+	}
 	_, size := shares(s.start.Limits.MaxConsole)
 	err := s.fold(size)
 	if err != nil {
@@ -163,4 +175,31 @@ func (b *build) restart(ctx, over context.Context) {
 		done = *s.exited
 	}
 	b.collect(ctx, over, done, s.start.Limits.MaxArtifacts)
+}
+
+// resume waits for the end of a script that an earlier process has begun. The error
+// says that there is none; what ends it otherwise is in its result.
+func (b *build) resume(ctx context.Context, place sandbox.Resumer) (wire.Done, error) {
+	s := b.spool.start
+	_, tail := shares(s.Limits.MaxConsole)
+	if err := b.spool.goOn(tail); err != nil {
+		return wire.Done{}, err
+	}
+	ran := max(time.Since(place.Begun()), b.spool.latest)
+	begun := time.Now().Add(-ran) // by the monotonic clock, from here on
+	out := newConsole(b.spool, begun, s.Limits.MaxConsole)
+	out.wrote.Store(int64(ran))
+	defer b.watch(s.Limits, ran, out)()
+	b.log.Info().Dur("dur", ran).Msg("build goes on")
+	exit, err := place.Resume(ctx, b.specOf(s), out)
+	if closed := out.Close(); err == nil {
+		err = closed
+	}
+	if errors.Is(err, sandbox.ErrOver) {
+		return wire.Done{}, err
+	}
+	done := wire.Done{UUID: b.id, Duration: time.Since(begun), Result: b.judge(ctx, s, exit, err)}
+	done.Place = job.Place{Kind: b.conf.Sandbox.Kind(), Origin: place.Origin()}
+	done.Place.Add("run", done.Duration)
+	return done, nil
 }

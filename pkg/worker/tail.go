@@ -85,6 +85,36 @@ func openTail(path string, size int64) (*tail, error) {
 	return t, nil
 }
 
+// goOn has the spool of an earlier process printed to again. If it has a tail, that has
+// size octets.
+func (s *spool) goOn(size int64) error {
+	if s.mark == 0 {
+		return nil
+	}
+	t, err := openTail(s.path, size)
+	if err != nil {
+		return err
+	}
+	t.from = -1
+	for _, part := range []int{t.last, t.last ^ 1} {
+		err := t.each(part, func(p piece) error {
+			if t.from < 0 {
+				t.from = p.octets
+			}
+			if p.first >= s.next.first {
+				s.next, s.latest = p.behind(), p.Delta
+			}
+			return nil
+		})
+		if err != nil {
+			return errors.Join(err, t.close())
+		}
+	}
+	t.from = max(t.from, s.head.octets)
+	s.tail = t
+	return nil
+}
+
 // add appends a piece.
 func (t *tail) add(p piece) error {
 	if p.octets-t.from >= t.size {

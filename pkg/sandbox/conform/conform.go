@@ -29,7 +29,8 @@ type Kind struct {
 	Open func(Site) (Box, error)
 	// Promises are what the kind keeps on this machine.
 	Promises Promises
-	// Builds is how many builds in a row leave nothing; 0 for 200.
+	// Builds is how many builds in a row leave nothing; 0 for 200. With less than 40, fewer
+	// workers are killed as well.
 	Builds int
 	// Except are the tests that it can not pass, each with the reason. They are named as
 	// Go names them: "stop/is_stopped".

@@ -147,7 +147,7 @@ func (s *suite) killedAnytime(t *testing.T) {
 	site := newSite(t)
 	before := s.baseline(t, site)
 	phases := []phase{atOpened, atPrepared, atRunning, atEnded, atCollected, atDestroyed}
-	for range 10 {
+	for range min(10, cmp.Or(s.kind.Builds, 200)/4) {
 		w := s.startWorker(t, site, never, "echo running; echo a >a; (setsid sleep 1000 &); mkdir -p d/e")
 		w.await(t, phases[random.IntN(len(phases))])
 		time.Sleep(time.Duration(random.IntN(5000)) * time.Microsecond)

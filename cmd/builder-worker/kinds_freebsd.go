@@ -1,0 +1,4 @@
+package main
+
+// systemKinds are those that only this system has.
+func systemKinds() []kind { return nil }
