@@ -7,6 +7,8 @@ import (
 	"os/user"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Account is a user that scripts run as.
@@ -51,8 +53,17 @@ func parseID(text string, id *uint32) error {
 // killUser kills all processes of a user but this one, for as long as there is any,
 // but at most killLimit. It reports how many are left.
 func killUser(uid uint32) int {
+	kill := func() int { return killAll(func() []int { return processesOf(uid) }) }
+	if os.Geteuid() != 0 {
+		// At once, so that no fork gets away. To stop them first would stop their sudo for
+		// good: it does as its child does.
+		kill = func() int {
+			unix.Kill(-1, unix.SIGKILL) //nolint:errcheck // there may be none
+			return len(processesOf(uid))
+		}
+	}
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		n := killAll(func() []int { return processesOf(uid) })
+		n := kill()
 		if n == 0 || time.Since(start) > killLimit {
 			return n
 		}

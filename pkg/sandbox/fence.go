@@ -169,6 +169,9 @@ func (f *fence) clean(l *lease, places ...string) error {
 	if f.sudo {
 		var dirs []string
 		for _, dir := range places {
+			if info, err := os.Lstat(dir); err != nil || info.Mode().Perm()&0o001 == 0 {
+				continue // the account was never let in, see admit
+			}
 			p := place{dir: dir}
 			dirs = append(dirs, p.output(), p.home(), p.temp())
 		}

@@ -44,9 +44,24 @@ func startBySudo(a Account) (*handle, error) {
 	return h, nil
 }
 
+// reclaimTries is how often reclaiming is tried: what an earlier worker began before it
+// was killed kills ours as one of the account's processes, and ends.
+const reclaimTries = 3
+
 // reclaimBySudo has the account kill its processes and open up its files below the
 // directories.
-func reclaimBySudo(a Account, dirs ...string) error {
+func reclaimBySudo(a Account, dirs ...string) (err error) {
+	for range reclaimTries {
+		err = tryReclaim(a, dirs)
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.Exited() {
+			return err
+		}
+	}
+	return err
+}
+
+func tryReclaim(a Account, dirs []string) error {
 	sudo, line, err := sudoArgs(a.Name, append([]string{roleReclaim}, dirs...)...)
 	if err != nil {
 		return err
