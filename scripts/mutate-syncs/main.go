@@ -18,8 +18,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // subject is code with the tests that must miss each of its sync calls.
@@ -83,7 +87,7 @@ func run(out io.Writer, names []string) error {
 		if output, err := s.test(""); err != nil {
 			return fmt.Errorf("the tests of %s fail before anything is changed: %w\n%s", name, err, output)
 		}
-		n, err := s.mutate(out, dir)
+		n, err := s.mutate(out, filepath.Join(dir, name))
 		if err != nil {
 			return err
 		}
@@ -95,49 +99,81 @@ func run(out io.Writer, names []string) error {
 	return nil
 }
 
-// mutate takes away each call once and returns how many were not missed.
+// mutant is a file without one of its calls.
+type mutant struct {
+	call
+	file    string
+	source  []byte
+	verdict string
+	lives   bool
+}
+
+// mutate takes away each call once, as many at a time as there are processors, and
+// returns how many were not missed.
 func (s subject) mutate(out io.Writer, dir string) (survivors int, err error) {
-	files, err := filepath.Glob(s.files)
+	mutants, err := s.mutants()
 	if err != nil {
 		return 0, err
 	}
-	count := 0
+	var group errgroup.Group
+	group.SetLimit(runtime.NumCPU())
+	for i, m := range mutants {
+		group.Go(func() error {
+			overlay, err := m.write(filepath.Join(dir, strconv.Itoa(i)))
+			if err != nil {
+				return err
+			}
+			output, err := s.test(overlay)
+			switch {
+			case err == nil:
+				m.verdict, m.lives = "NOT MISSED", true
+			case !bytes.Contains(output, []byte("--- FAIL")):
+				return fmt.Errorf("%s:%d: the tests did not run: %w\n%s", m.file, m.line, err, output)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	for _, m := range mutants {
+		if m.lives {
+			survivors++
+		}
+		if _, err := fmt.Fprintf(out, "%s:%d: %s: %s\n", m.file, m.line, m.source[m.begin:m.end], m.verdict); err != nil {
+			return survivors, err
+		}
+	}
+	return survivors, nil
+}
+
+// mutants are all of a subject, of which there is one at least.
+func (s subject) mutants() ([]*mutant, error) {
+	files, err := filepath.Glob(s.files)
+	if err != nil {
+		return nil, err
+	}
+	var mutants []*mutant
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}
 		source, err := os.ReadFile(name)
 		if err != nil {
-			return survivors, err
+			return nil, err
 		}
 		calls, err := syncCalls(name, source)
 		if err != nil {
-			return survivors, err
+			return nil, err
 		}
 		for _, c := range calls {
-			count++
-			overlay, err := writeOverlay(dir, name, c.without(source))
-			if err != nil {
-				return survivors, err
-			}
-			output, err := s.test(overlay)
-			verdict := "missed"
-			switch {
-			case err == nil:
-				verdict = "NOT MISSED"
-				survivors++
-			case !bytes.Contains(output, []byte("--- FAIL")):
-				return survivors, fmt.Errorf("%s:%d: the tests did not run: %w\n%s", name, c.line, err, output)
-			}
-			if _, err := fmt.Fprintf(out, "%s:%d: %s: %s\n", name, c.line, source[c.begin:c.end], verdict); err != nil {
-				return survivors, err
-			}
+			mutants = append(mutants, &mutant{call: c, file: name, source: source, verdict: "missed"})
 		}
 	}
-	if count == 0 {
-		return 0, fmt.Errorf("there is no sync call in %s", s.files)
+	if len(mutants) == 0 {
+		return nil, fmt.Errorf("there is no sync call in %s", s.files)
 	}
-	return survivors, nil
+	return mutants, nil
 }
 
 // test runs the tests until some fail.
@@ -203,20 +239,23 @@ func receiver(selector []byte) []byte {
 	return selector[:bytes.LastIndexByte(selector, '.')]
 }
 
-// writeOverlay makes a file for the compiler that replaces name by source.
-func writeOverlay(dir, name string, source []byte) (string, error) {
-	absolute, err := filepath.Abs(name)
+// write makes a directory with a file for the compiler that replaces the mutant's.
+func (m *mutant) write(dir string) (overlay string, err error) {
+	absolute, err := filepath.Abs(m.file)
 	if err != nil {
 		return "", err
 	}
-	mutant := filepath.Join(dir, "mutant.go")
-	if err := os.WriteFile(mutant, source, 0o600); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{absolute: mutant}})
+	file := filepath.Join(dir, "mutant.go")
+	if err := os.WriteFile(file, m.without(m.source), 0o600); err != nil {
+		return "", err
+	}
+	replaced, err := json.Marshal(map[string]any{"Replace": map[string]string{absolute: file}})
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(dir, "overlay.json")
-	return file, os.WriteFile(file, overlay, 0o600)
+	overlay = filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, replaced, 0o600)
 }
