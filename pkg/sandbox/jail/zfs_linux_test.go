@@ -46,6 +46,11 @@ func TestZFS(t *testing.T) {
 	}
 	next := m.open()
 	again, err := next.Reattach(p.Name())
+	// zfs-fuse goes on unmounting when its command has ended.
+	for limit := time.Now().Add(20 * time.Second); err != nil && strings.Contains(err.Error(), "is busy") && time.Now().Before(limit); {
+		time.Sleep(50 * time.Millisecond)
+		again, err = next.Reattach(p.Name())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
