@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/pace"
 )
 
 const (
@@ -25,9 +26,8 @@ const (
 	// atOnce is up to which size a content is read before it is sent: then it goes in
 	// one write with the head of its request, where of others the head goes first.
 	atOnce = 4 << 10
-	// leastRate and digestRate are octets per second: what a store must take at
-	// least, and at which it may be expected to store what it has.
-	leastRate, digestRate = 64 << 10, 8 << 20
+	// leastRate is the octets per second that a store must take at least.
+	leastRate = 64 << 10
 	// leastDeadline is for what does not depend on the size.
 	leastDeadline = 2 * time.Minute
 )
@@ -126,19 +126,10 @@ func (s *Store) send(ctx context.Context, c job.Content, open func() (io.ReadClo
 	if err != nil {
 		return &SourceError{err}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, leastDeadline+at(leastRate, c.Size), errDeadline)
-	defer cancel()
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	stall := time.AfterFunc(s.stall, func() { stop(errStalled) })
-	defer stall.Stop()
-	body := newSource(in, c, func(left int64) {
-		patience := s.stall
-		if left == 0 {
-			patience += at(digestRate, c.Size)
-		}
-		stall.Reset(patience)
-	})
+	bounds := pace.Bounds{Stall: s.stall, Stuck: errStalled, Least: leastDeadline, Rate: leastRate, TooSlow: errDeadline}
+	ctx, moved, stop := bounds.Watch(ctx, c.Size)
+	defer stop()
+	body := newSource(in, c, moved)
 	err = s.sendBody(ctx, c, body)
 	// What is wrong with the content comes first: the request broke because of it.
 	if wrong := body.finish(); wrong != nil {
@@ -191,9 +182,4 @@ func (s *Store) makeCollections(ctx context.Context, c job.Content) error {
 		}
 	}
 	return nil
-}
-
-// at is how long so many octets take at so many a second.
-func at(rate, octets int64) time.Duration {
-	return time.Duration(float64(octets) / float64(rate) * float64(time.Second))
 }

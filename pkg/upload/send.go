@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"time"
 
+	"builder/pkg/pace"
+
 	"github.com/google/uuid"
 )
 
@@ -16,9 +18,6 @@ const (
 	// leastRate is the octets per second below which a try is given up in the
 	// end, however steadily they flow.
 	leastRate = 32 << 10
-	// digestRate is the octets per second at which a remote may be expected to
-	// hash and store what it has received, before it answers.
-	digestRate = 8 << 20
 	// leastDeadline is for what does not depend on the size.
 	leastDeadline = 10 * time.Minute
 	// maxText is how much of a response is read, for the log.
@@ -91,20 +90,10 @@ func (f *Frontend) try(ctx context.Context, open Open, id uuid.UUID) (size int64
 	if err != nil {
 		return 0, &contentError{err}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, leastDeadline+at(leastRate, size), errDeadline)
-	defer cancel()
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	stall := time.AfterFunc(f.stall, func() { stop(errStalled) })
-	defer stall.Stop()
-
-	body := newBody(size, write, func(rest int64) {
-		patience := f.stall
-		if rest == 0 {
-			patience += at(digestRate, size)
-		}
-		stall.Reset(patience)
-	})
+	bounds := pace.Bounds{Stall: f.stall, Stuck: errStalled, Least: leastDeadline, Rate: leastRate, TooSlow: errDeadline}
+	ctx, moved, stop := bounds.Watch(ctx, size)
+	defer stop()
+	body := newBody(size, write, moved)
 	err = f.post(ctx, body)
 	// What is wrong with the content comes first: the connection broke because of
 	// it, and a good answer to something else is not one to this build.
@@ -112,11 +101,6 @@ func (f *Frontend) try(ctx context.Context, open Open, id uuid.UUID) (size int64
 		err = &contentError{wrong}
 	}
 	return size, err
-}
-
-// at is how long so many octets take at so many a second.
-func at(rate, octets int64) time.Duration {
-	return time.Duration(float64(octets) / float64(rate) * float64(time.Second))
 }
 
 // post sends the body and reads the answer.
