@@ -2,8 +2,8 @@ package hooks
 
 import (
 	"bytes"
-	"strings"
-	"unicode"
+
+	"builder/pkg/job"
 
 	"github.com/rs/zerolog"
 )
@@ -52,7 +52,7 @@ func (o *output) end() {
 }
 
 func (o *output) flush() {
-	text := printable(string(o.line))
+	text := job.Printable(string(o.line))
 	o.line = o.line[:0]
 	if text == "" {
 		return
@@ -69,13 +69,4 @@ func (o *output) said() string {
 		return ""
 	}
 	return ": " + o.last
-}
-
-func printable(text string) string {
-	return strings.TrimSpace(strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) {
-			return c
-		}
-		return ' '
-	}, text))
 }

@@ -103,10 +103,4 @@ func isAlphanumeric(c byte) bool {
 }
 
 // shorten keeps hostile names from flooding messages.
-func shorten(s string) string {
-	const most = 2 * maxName
-	if len(s) > most {
-		return s[:most] + "..."
-	}
-	return s
-}
+func shorten(s string) string { return Shorten(s, 2*maxName) }

@@ -111,12 +111,6 @@ func (s *State) begin(b *Building) {
 }
 
 // cut bounds what the state keeps of a text; the build's record has it all.
-func cut(text string) string {
-	const most = 200
-	if len(text) > most {
-		return text[:most] + "..."
-	}
-	return text
-}
+func cut(text string) string { return job.Shorten(text, 200) }
 
 func unknownBuild(id uuid.UUID) error { return fmt.Errorf("%w: %v", ErrEnded, id) }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
-	"strings"
 	"time"
 
 	"builder/pkg/job"
@@ -67,9 +66,7 @@ func rowOf(p place, b job.Build) row {
 		slices.Sort(r.hashes)
 	}
 	b.Artifacts, b.Notes = nil, nil
-	if len(b.Result.Text) > maxRowText {
-		b.Result.Text = strings.ToValidUTF8(b.Result.Text[:maxRowText], "") + "..."
-	}
+	b.Result.Text = job.Shorten(b.Result.Text, maxRowText)
 	r.build = b
 	return r
 }

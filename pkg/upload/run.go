@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
+
+	"builder/pkg/job"
 
 	"github.com/rs/zerolog"
 )
@@ -137,15 +137,4 @@ func (o *Outbox) record(ctx context.Context, tell func(context.Context) error) e
 const maxShown = 1 << 10
 
 // printable makes one line of a text that a remote may have written.
-func printable(text string) string {
-	line := strings.TrimSpace(strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) {
-			return c
-		}
-		return ' '
-	}, text))
-	if len(line) > maxShown {
-		line = strings.ToValidUTF8(line[:maxShown], "") + "..."
-	}
-	return line
-}
+func printable(text string) string { return job.Shorten(job.Printable(text), maxShown) }

@@ -138,14 +138,7 @@ func noteTexts(notes []sandbox.Note) []string {
 		if i == maxNotes {
 			return append(texts, fmt.Sprintf("%d more notes are left out", len(notes)-maxNotes))
 		}
-		texts = append(texts, cutNote(note.Path)+": "+note.Text)
+		texts = append(texts, job.Shorten(note.Path, maxNote)+": "+note.Text)
 	}
 	return texts
-}
-
-func cutNote(path string) string {
-	if len(path) > maxNote {
-		return path[:maxNote] + "..."
-	}
-	return path
 }
