@@ -2,9 +2,7 @@ package jail
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,23 +53,7 @@ func (p *place) rest(ctx context.Context) error {
 	if err := p.intact(); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(p.root)
-	if err != nil {
-		return err
-	}
-	defer root.Close() //nolint:errcheck // only looked into
-	uid, gid, err := lookUp(root, p.sandbox.conf.User)
-	if err != nil {
-		return err
-	}
-	err = root.Mkdir(insideOut[1:], 0o700) // Artifacts removes an empty one
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return root.Chown(insideOut[1:], uid, gid)
+	return p.makeOwn(insideOut) // Artifacts removes an empty one
 }
 
 // entrance is a script that starts a shell as the build's script was started.

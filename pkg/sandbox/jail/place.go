@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,9 +43,17 @@ func newPlace(s *Sandbox, name string) *place {
 	return &place{sandbox: s, name: name, root: root, out: sandbox.NewOutput(root + insideOut)}
 }
 
-// furnish makes the directories of a build in the root. The root is looked into
-// through os.Root: its links mean something in the jail only.
+// furnish makes the directories of a build in the root.
 func (p *place) furnish() error {
+	if err := os.Mkdir(p.root+insideRoot, 0o755); err != nil {
+		return err
+	}
+	return p.makeOwn(insideOut, insideHome, insideTemp)
+}
+
+// makeOwn makes directories of the build's user, but for those that are there. The
+// root is looked into through os.Root: its links mean something in the jail only.
+func (p *place) makeOwn(dirs ...string) error {
 	root, err := os.OpenRoot(p.root)
 	if err != nil {
 		return err
@@ -54,14 +63,15 @@ func (p *place) furnish() error {
 	if err != nil {
 		return err
 	}
-	if err := root.Mkdir(insideRoot[1:], 0o755); err != nil {
-		return err
-	}
-	for _, dir := range []string{insideOut, insideHome, insideTemp} {
-		if err := root.Mkdir(dir[1:], 0o700); err != nil {
-			return err
+	for _, dir := range dirs {
+		err := root.Mkdir(dir[1:], 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			continue
 		}
-		if err := root.Chown(dir[1:], uid, gid); err != nil {
+		if err == nil {
+			err = root.Chown(dir[1:], uid, gid)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"builder/pkg/sandbox"
 	"builder/pkg/sandbox/jail"
 
 	"github.com/google/uuid"
@@ -45,12 +46,11 @@ func TestZFS(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := m.open()
-	again, err := next.Reattach(p.Name())
-	// zfs-fuse goes on unmounting when its command has ended.
-	for limit := time.Now().Add(20 * time.Second); err != nil && strings.Contains(err.Error(), "is busy") && time.Now().Before(limit); {
-		time.Sleep(50 * time.Millisecond)
+	var again sandbox.Place
+	wait(t, "zfs-fuse goes on unmounting when its command has ended", func() bool {
 		again, err = next.Reattach(p.Name())
-	}
+		return err == nil || !strings.Contains(err.Error(), "is busy")
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
