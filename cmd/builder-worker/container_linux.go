@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"builder/pkg/program"
+	"builder/pkg/sandbox"
 	"builder/pkg/sandbox/container"
 
 	"github.com/spf13/cobra"
@@ -65,16 +66,12 @@ func (c *containers) config() (container.Config, error) {
 	return conf, conf.Valid()
 }
 
-func (c *containers) check(ctx context.Context, _ site) []finding {
+func (c *containers) check(ctx context.Context, _ site) []sandbox.Finding {
 	conf, err := c.config()
 	if err != nil {
-		return []finding{{what: "settings", err: program.Usage(err)}}
+		return []sandbox.Finding{{What: "settings", Err: program.Usage(err)}}
 	}
-	var findings []finding
-	for _, f := range container.Check(ctx, conf) {
-		findings = append(findings, finding{what: f.What, err: f.Err, help: f.Help})
-	}
-	return findings
+	return container.Check(ctx, conf)
 }
 
 func (c *containers) open(ctx context.Context, s site) (closingSandbox, error) {

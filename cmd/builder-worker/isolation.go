@@ -26,7 +26,7 @@ type kind interface {
 	// addFlags adds the settings of this kind; each begins its help with the name.
 	addFlags(f *pflag.FlagSet)
 	// check finds out whether the kind works on this machine, with the settings given.
-	check(ctx context.Context, s site) []finding
+	check(ctx context.Context, s site) []sandbox.Finding
 	// open makes the sandbox. The caller closes it.
 	open(ctx context.Context, s site) (closingSandbox, error)
 }
@@ -42,13 +42,6 @@ type site struct {
 type closingSandbox interface {
 	sandbox.Sandbox
 	io.Closer
-}
-
-// finding is one thing that a kind needs of its machine.
-type finding struct {
-	what string
-	err  error  // why it is missing; nil if it is there
-	help string // what to do about it
 }
 
 // kinds are all of them, in the order in which they are told.
@@ -125,14 +118,14 @@ at the same when it starts, and takes no builds if something is missing.`,
 			missing := 0
 			out := cmd.OutOrStdout()
 			for _, f := range chosen.check(cmd.Context(), site{slots: o.slots, warm: o.warm, log: zerolog.Nop()}) {
-				if f.err == nil {
-					fmt.Fprintf(out, "ok       %s\n", f.what)
+				if f.Err == nil {
+					fmt.Fprintf(out, "ok       %s\n", f.What)
 					continue
 				}
 				missing++
-				fmt.Fprintf(out, "missing  %s: %v\n", f.what, f.err)
-				if f.help != "" {
-					fmt.Fprintf(out, "         %s\n", f.help)
+				fmt.Fprintf(out, "missing  %s: %v\n", f.What, f.Err)
+				if f.Help != "" {
+					fmt.Fprintf(out, "         %s\n", f.Help)
 				}
 			}
 			if missing > 0 {
@@ -149,11 +142,11 @@ func works(ctx context.Context, k kind, s site) error {
 	var failures []error
 	for _, f := range k.check(ctx, s) {
 		switch {
-		case f.err == nil:
-		case f.help == "":
-			failures = append(failures, fmt.Errorf("%s: %w", f.what, f.err))
+		case f.Err == nil:
+		case f.Help == "":
+			failures = append(failures, fmt.Errorf("%s: %w", f.What, f.Err))
 		default:
-			failures = append(failures, fmt.Errorf("%s: %w; %s", f.what, f.err, f.help))
+			failures = append(failures, fmt.Errorf("%s: %w; %s", f.What, f.Err, f.Help))
 		}
 	}
 	if len(failures) > 0 {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"builder/pkg/program"
+	"builder/pkg/sandbox"
 	"builder/pkg/sandbox/jail"
 
 	"github.com/spf13/pflag"
@@ -74,16 +75,12 @@ func prefix(text string) (netip.Prefix, error) {
 	return netip.PrefixFrom(address, address.BitLen()), err
 }
 
-func (k *jails) check(ctx context.Context, _ site) []finding {
+func (k *jails) check(ctx context.Context, _ site) []sandbox.Finding {
 	conf, err := k.config()
 	if err != nil {
-		return []finding{{what: "settings", err: err}}
+		return []sandbox.Finding{{What: "settings", Err: err}}
 	}
-	var found []finding
-	for _, f := range jail.Examine(ctx, conf) {
-		found = append(found, finding{what: f.What, err: f.Err, help: f.Help})
-	}
-	return found
+	return jail.Examine(ctx, conf)
 }
 
 func (k *jails) open(ctx context.Context, s site) (closingSandbox, error) {

@@ -18,11 +18,11 @@ func (n *none) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&n.namespaces, "namespaces", false, "none: namespaces around each build: no sight of other builds and processes,\na /tmp of its own; needs no root where the kernel allows it (Linux)")
 }
 
-func (n *none) check(context.Context, site) []finding {
+func (n *none) check(context.Context, site) []sandbox.Finding {
 	if !n.namespaces {
 		return nil
 	}
-	return []finding{namespacesWork()}
+	return []sandbox.Finding{namespacesWork()}
 }
 
 func (n *none) open(_ context.Context, s site) (closingSandbox, error) {
@@ -32,10 +32,10 @@ func (n *none) open(_ context.Context, s site) (closingSandbox, error) {
 	return sandbox.NewPlain(s.dir.Builds(), max(s.slots, s.warm))
 }
 
-func namespacesWork() finding {
-	f := finding{what: "namespaces", err: sandbox.TryNamespaces()}
-	if f.err != nil {
-		f.help = sandbox.NamespacesHelp()
+func namespacesWork() sandbox.Finding {
+	f := sandbox.Finding{What: "namespaces", Err: sandbox.TryNamespaces()}
+	if f.Err != nil {
+		f.Help = sandbox.NamespacesHelp()
 	}
 	return f
 }

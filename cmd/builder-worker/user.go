@@ -43,16 +43,16 @@ func (u *user) accounts(slots int) (found []sandbox.Account, err error) {
 	return found, nil
 }
 
-func (u *user) check(_ context.Context, s site) []finding {
+func (u *user) check(_ context.Context, s site) []sandbox.Finding {
 	accounts, err := u.accounts(s.slots)
-	findings := []finding{{
-		what: strings.TrimSpace("accounts " + strings.Join(u.runAs, ", ")), err: err,
-		help: "name one account for each slot with --run-as; useradd --system --no-create-home NAME makes one (FreeBSD: pw useradd NAME)",
+	findings := []sandbox.Finding{{
+		What: strings.TrimSpace("accounts " + strings.Join(u.runAs, ", ")), Err: err,
+		Help: "name one account for each slot with --run-as; useradd --system --no-create-home NAME makes one (FreeBSD: pw useradd NAME)",
 	}}
 	if s.dir != nil {
-		findings = append(findings, finding{
-			what: "way to " + s.dir.Path, err: sandbox.Reachable(filepath.Dir(s.dir.Path)),
-			help: "chmod o+x that directory, or use another --dir",
+		findings = append(findings, sandbox.Finding{
+			What: "way to " + s.dir.Path, Err: sandbox.Reachable(filepath.Dir(s.dir.Path)),
+			Help: "chmod o+x that directory, or use another --dir",
 		})
 	}
 	switch {
@@ -68,21 +68,21 @@ func (u *user) check(_ context.Context, s site) []finding {
 }
 
 // sudoWorks tries to become an account. The program must be within its reach.
-func sudoWorks(account sandbox.Account) finding {
-	f := finding{what: "sudo to " + account.Name, err: sandbox.TrySudo(account)}
-	if f.err == nil {
+func sudoWorks(account sandbox.Account) sandbox.Finding {
+	f := sandbox.Finding{What: "sudo to " + account.Name, Err: sandbox.TrySudo(account)}
+	if f.Err == nil {
 		return f
 	}
 	program, err := os.Executable()
 	if err != nil {
-		f.err = err
+		f.Err = err
 		return f
 	}
-	f.help = fmt.Sprintf("install sudo; in /etc/sudoers.d/builder-worker: USER ALL=(%s) NOPASSWD: %s, with the worker's user for USER", account.Name, program)
-	if namespaces := namespacesWork(); namespaces.err != nil {
-		f.help += "; " + namespaces.help
+	f.Help = fmt.Sprintf("install sudo; in /etc/sudoers.d/builder-worker: USER ALL=(%s) NOPASSWD: %s, with the worker's user for USER", account.Name, program)
+	if namespaces := namespacesWork(); namespaces.Err != nil {
+		f.Help += "; " + namespaces.Help
 	} else if unreachable := sandbox.Reachable(program); unreachable != nil {
-		f.help += "; " + unreachable.Error()
+		f.Help += "; " + unreachable.Error()
 	}
 	return f
 }

@@ -17,27 +17,20 @@ import (
 	"github.com/google/uuid"
 )
 
-// Finding is one thing that containers need of their machine.
-type Finding struct {
-	What string
-	Err  error  // why it is missing; nil if it is there
-	Help string // what to do about it
-}
-
 // Check finds out whether containers of conf work on this machine: first what they
 // need, and if all of that is there, by running one. Conf.Dir and Conf.Worker are
 // not used.
-func Check(ctx context.Context, conf Config) []Finding {
+func Check(ctx context.Context, conf Config) []sandbox.Finding {
 	conf.Worker, conf.Warm = uuid.NewString(), 0
 	if err := conf.complete(); err != nil {
-		return []Finding{{What: "settings", Err: err}}
+		return []sandbox.Finding{{What: "settings", Err: err}}
 	}
-	findings := []Finding{isRoot(), hasRuntime(conf.Runtime), hasControllers()}
+	findings := []sandbox.Finding{isRoot(), hasRuntime(conf.Runtime), hasControllers()}
 	if conf.Network.named() {
 		findings = append(findings, conf.hasNetwork(ctx))
 	}
 	c, err := dial(ctx, conf.Socket)
-	findings = append(findings, Finding{
+	findings = append(findings, sandbox.Finding{
 		What: "containerd at " + conf.Socket, Err: err,
 		Help: "install it (Debian, Ubuntu: apt-get install containerd runc; Fedora: dnf install containerd runc) and start it (systemctl enable --now containerd); --containerd names another socket",
 	})
@@ -52,17 +45,17 @@ func Check(ctx context.Context, conf Config) []Finding {
 	for _, platform := range slices.Sorted(maps.Keys(conf.Images)) {
 		findings = append(findings, pictures.check(ctx, conf.Images[platform]))
 	}
-	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Err != nil }) {
+	if slices.ContainsFunc(findings, func(f sandbox.Finding) bool { return f.Err != nil }) {
 		return findings
 	}
 	for _, platform := range slices.Sorted(maps.Keys(conf.Images)) {
-		findings = append(findings, Finding{What: "a build in " + conf.Images[platform], Err: conf.try(ctx, platform)})
+		findings = append(findings, sandbox.Finding{What: "a build in " + conf.Images[platform], Err: conf.try(ctx, platform)})
 	}
 	return findings
 }
 
-func isRoot() Finding {
-	f := Finding{What: "root", Help: "start the worker as root: it reads what other users leave in the container"}
+func isRoot() sandbox.Finding {
+	f := sandbox.Finding{What: "root", Help: "start the worker as root: it reads what other users leave in the container"}
 	if os.Geteuid() != 0 {
 		f.Err = errors.New("this is an ordinary user")
 	}
@@ -70,8 +63,8 @@ func isRoot() Finding {
 }
 
 // hasRuntime looks for the runtime where containerd does.
-func hasRuntime(name string) Finding {
-	f := Finding{What: "runtime " + name, Help: "install it; --runtime names another one"}
+func hasRuntime(name string) sandbox.Finding {
+	f := sandbox.Finding{What: "runtime " + name, Help: "install it; --runtime names another one"}
 	if kind, ok := strings.CutPrefix(name, "io.containerd."); ok {
 		name = "containerd-shim-" + strings.ReplaceAll(kind, ".", "-")
 	}
@@ -86,8 +79,8 @@ func hasRuntime(name string) Finding {
 	return f
 }
 
-func hasControllers() Finding {
-	f := Finding{What: "cgroup controllers cpu, memory, pids", Help: "mount cgroups; memory may have to be switched on by cgroup_enable=memory on the kernel's command line"}
+func hasControllers() sandbox.Finding {
+	f := sandbox.Finding{What: "cgroup controllers cpu, memory, pids", Help: "mount cgroups; memory may have to be switched on by cgroup_enable=memory on the kernel's command line"}
 	var missing []string
 	for name, there := range controllers() {
 		if !there {
@@ -101,8 +94,8 @@ func hasControllers() Finding {
 }
 
 // check looks whether an image is there or could be pulled.
-func (i *images) check(ctx context.Context, name string) Finding {
-	f := Finding{What: "image " + name, Help: "pull it by hand (ctr -n " + Namespace + " images pull REF), or import it: builder-worker image import FILE"}
+func (i *images) check(ctx context.Context, name string) sandbox.Finding {
+	f := sandbox.Finding{What: "image " + name, Help: "pull it by hand (ctr -n " + Namespace + " images pull REF), or import it: builder-worker image import FILE"}
 	ref, err := refer(name)
 	if err == nil {
 		_, err = i.client.GetImage(ctx, ref)

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 
+	"builder/pkg/sandbox"
+
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
@@ -156,8 +158,8 @@ func (s *Sandbox) leave(ctx context.Context, name string, w workspace) error {
 }
 
 // hasNetwork looks whether a network's configuration is there, and its plugins.
-func (c *Config) hasNetwork(ctx context.Context) Finding {
-	f := Finding{
+func (c *Config) hasNetwork(ctx context.Context) sandbox.Finding {
+	f := sandbox.Finding{
 		What: "network " + string(c.Network),
 		Help: fmt.Sprintf("write its configuration to %s, and install the plugins (Debian, Ubuntu: apt-get install containernetworking-plugins; Fedora: dnf install containernetworking-plugins)", c.CNIConfig),
 	}

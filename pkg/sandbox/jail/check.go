@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+
+	"builder/pkg/sandbox"
 )
 
 // abilities are what the system may lack; nil errors mean that it does not.
@@ -36,16 +38,9 @@ func enabled(ctx context.Context, conf Config, name, help string) error {
 	return nil
 }
 
-// Finding is one thing that jails need of the machine.
-type Finding struct {
-	What string
-	Err  error  // why it is missing; nil if it is there
-	Help string // what to do about it
-}
-
 // Examine looks for everything that jails with these settings need. Bounds that can
 // not be kept are not among it: Enforces tells of them.
-func Examine(ctx context.Context, conf Config) []Finding {
+func Examine(ctx context.Context, conf Config) []sandbox.Finding {
 	conf.Worker, conf.Dir = "check", "/" // of no interest here
 	if conf.Run == nil {
 		conf.Run = Run
@@ -54,36 +49,36 @@ func Examine(ctx context.Context, conf Config) []Finding {
 		conf.Ruleset = DefaultRuleset
 	}
 	if err := conf.Check(); err != nil {
-		return []Finding{{"settings", err, "see --jail-snapshot, --jail-base and --jail-network"}}
+		return []sandbox.Finding{{What: "settings", Err: err, Help: "see --jail-snapshot, --jail-base and --jail-network"}}
 	}
 	system, err := conf.Run(ctx, sysctl("kern.ostype")...)
 	if system = strings.TrimSpace(system); err == nil && system != "FreeBSD" {
 		err = fmt.Errorf("this is %s", system)
 	}
 	if err != nil {
-		return []Finding{{"FreeBSD", err, "choose another kind of isolation"}}
+		return []sandbox.Finding{{What: "FreeBSD", Err: err, Help: "choose another kind of isolation"}}
 	}
-	found := []Finding{{What: "root"}}
+	found := []sandbox.Finding{{What: "root"}}
 	if os.Geteuid() != 0 {
 		found[0].Err, found[0].Help = errors.New("the worker is not root"), "only root makes jails; builds run as --jail-user"
 	}
 	for _, command := range conf.commands() {
 		_, err := exec.LookPath(command)
-		found = append(found, Finding{"command " + command, err, "it is part of FreeBSD; see that PATH has /sbin and /usr/sbin"})
+		found = append(found, sandbox.Finding{What: "command " + command, Err: err, Help: "it is part of FreeBSD; see that PATH has /sbin and /usr/sbin"})
 	}
 	ask := func(what, help string, argv []string) {
 		out, err := conf.Run(ctx, argv...)
 		if err == nil && strings.TrimSpace(out) == "" {
 			err = errors.New("it is empty")
 		}
-		found = append(found, Finding{what, err, help})
+		found = append(found, sandbox.Finding{What: what, Err: err, Help: help})
 	}
 	if conf.Snapshot != "" {
 		ask("snapshot "+conf.Snapshot, "make it with zfs snapshot, or poudriere jail -c", zfsGet("guid", conf.Snapshot))
 		ask("dataset "+conf.parent(), "make it with zfs create", zfsChildren(conf.parent()))
 	} else {
 		_, err := os.Stat(conf.Base)
-		found = append(found, Finding{"archive " + conf.Base, err, "fetch base.txz of the release"})
+		found = append(found, sandbox.Finding{What: "archive " + conf.Base, Err: err, Help: "fetch base.txz of the release"})
 	}
 	ask(fmt.Sprintf("devfs rule set %d", conf.Ruleset),
 		"without it jails see all devices: sysrc devfs_load_rulesets=YES, service devfs restart", devfsRules(conf.Ruleset))
@@ -91,7 +86,7 @@ func Examine(ctx context.Context, conf Config) []Finding {
 		ask("interface "+iface, "make it with sysrc cloned_interfaces+="+iface+", service netif cloneup", interfaceShow(iface))
 	}
 	if conf.Network.None || conf.Network.Bridge != "" {
-		found = append(found, Finding{"network stacks of jails' own", able(ctx, conf).vnet, "use another --jail-network"})
+		found = append(found, sandbox.Finding{What: "network stacks of jails' own", Err: able(ctx, conf).vnet, Help: "use another --jail-network"})
 	}
 	return found
 }
