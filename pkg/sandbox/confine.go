@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +71,7 @@ func (s step) String() string {
 
 // confine does what is asked for, and answers for the run that follows.
 func (s *supervisor) confine(body []byte) reply {
+	runtime.LockOSThread() // some of what follows is the thread's
 	s.confinement = confinement{}
 	if err := json.Unmarshal(body, &s.confinement); err != nil {
 		return reply{Step: stepDecode, Errno: uint32(unix.EINVAL)}

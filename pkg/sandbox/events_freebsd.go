@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// events are what a supervisor waits for during a build: the end of a child, and
-// a word of the worker.
+// events are what a supervisor waits for: the end of a child, and a word of the
+// worker.
 type events struct{ queue int }
 
 func newEvents() (*events, error) {
@@ -46,8 +46,14 @@ func (e *events) wait(most time.Duration) (word bool) {
 	return word
 }
 
+// scriptBegun is for when it was started.
+func (e *events) scriptBegun() {}
+
 // scriptEnded is for when it was collected.
 func (e *events) scriptEnded() {}
+
+// blind reports whether the end of the next process is no event.
+func (e *events) blind() bool { return false }
 
 // ignoreWorker is for when the worker is gone.
 func (e *events) ignoreWorker() {

@@ -43,10 +43,11 @@ func IsSupervisor() bool {
 // and returns. An error means that worker and supervisor misunderstood each
 // other, or that the system refused something basic.
 func Supervise() error {
-	// The kernel kills the script when the *thread* that forked it ends.
-	runtime.LockOSThread()
+	// The kernel kills the script when the *thread* that forked it ends. The runtime
+	// ends no thread, but one that a goroutine was locked to when it ended.
 	runtime.GOMAXPROCS(1)
 	if len(os.Args) > 1 {
+		runtime.LockOSThread() // as in confine
 		if done, err := take(os.Args[1:]); done || err != nil {
 			return err
 		}
@@ -70,6 +71,9 @@ func Supervise() error {
 	s := supervisor{events: events}
 	var unfit reply // why a build can not be confined as asked
 	for s.lost == nil {
+		if !events.wait(idlePause) {
+			continue
+		}
 		var r request
 		r, s.lost = receive(controlFD)
 		if s.lost == nil && r.kind == kindConfine {
@@ -88,7 +92,7 @@ func Supervise() error {
 	return s.lost
 }
 
-// supervisor is the state of a supervisor process. One thread does all: it waits
+// supervisor is the state of a supervisor process. One goroutine does all: it waits
 // for whatever happens next, and looks what it was. A build goes through
 //
 //	running ──▸ stopping ──▸ killing ──▸ over
@@ -111,9 +115,15 @@ const (
 	killing
 )
 
-// reapPause is how long a dead process that is not the script may wait to be
-// collected while the build runs.
-const reapPause = time.Second
+const (
+	// idlePause is how long a supervisor without a build sleeps at most.
+	idlePause = time.Hour
+	// reapPause is how long a dead process that is not the script may wait to be
+	// collected while the build runs.
+	reapPause = time.Second
+	// orphanPause is how soon the end of a process is noticed that is no event.
+	orphanPause = 5 * time.Millisecond
+)
 
 // run is one build, from fork to the last of its processes.
 func (s *supervisor) run(r request, unfit reply) reply {
@@ -138,6 +148,7 @@ func (s *supervisor) run(r request, unfit reply) reply {
 	if err != nil {
 		return reply{Errno: errnoOf(err)}
 	}
+	s.events.scriptBegun()
 	return s.watch(pid, start)
 }
 
@@ -156,6 +167,9 @@ func (s *supervisor) watch(pid int, start time.Time) reply {
 		}
 	}
 	for {
+		if s.events.blind() {
+			wait = min(wait, orphanPause)
+		}
 		word := s.events.wait(wait)
 		ended, left := reap(pid, &result)
 		if ended {
