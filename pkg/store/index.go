@@ -140,7 +140,7 @@ func (x *index) add(r row) {
 
 // gatherTime is how long rows wait for others to share their transaction, which
 // costs as much as many rows. Readers do not wait for it.
-const gatherTime = 100 * time.Millisecond
+const gatherTime = time.Second
 
 // write writes what is added until wake is closed.
 func (x *index) write() {
