@@ -104,7 +104,7 @@ func deliver(ctx context.Context, b *bench, dir, name string, size int64) (_ []f
 	if err != nil {
 		return nil, err
 	}
-	workerPeak, err := memory(s.pids()[0], "VmHWM")
+	workerPeak, err := memory(s.worker.Process.Pid, "VmHWM")
 	if err != nil {
 		return nil, err
 	}

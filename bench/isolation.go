@@ -11,23 +11,19 @@ import (
 	"strings"
 )
 
-// way is one in which a worker can isolate builds: a name for the table, and the flags of
-// each worker, in which ACCOUNT stands for an account that it has for itself.
+// way is one in which a worker can isolate builds: a name for the table, and its flags.
 type way struct {
 	name  string
 	flags []string
 }
 
 // isolations are the ways that need nothing to be started. The first is the one that the
-// others stand beside.
+// others stand beside. The accounts are on every Debian, and have nothing to do.
 var isolations = []way{
 	{"none", nil},
 	{"none --namespaces", []string{"--namespaces"}},
-	{"user", []string{"--isolation", "user", "--run-as", "ACCOUNT"}},
+	{"user", []string{"--isolation", "user", "--run-as", "games,news"}},
 }
-
-// accounts are on every Debian, and have nothing to do.
-var accounts = [slots]string{"games", "news"}
 
 // isolation measures trivial jobs through two slots, in each way that works here.
 func isolation(ctx context.Context, b *bench) (_ []figure, err error) {
@@ -37,7 +33,7 @@ func isolation(ctx context.Context, b *bench) (_ []figure, err error) {
 	further, stop := containerWays()
 	defer func() { err = errors.Join(err, stop()) }()
 	for _, way := range slices.Concat(isolations, further) {
-		check := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), append([]string{"check"}, flagsOf(way.flags, 0)...)...)
+		check := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), append([]string{"check"}, way.flags...)...)
 		if out, err := check.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "isolation %s is not measured: %v\n%s", way.name, err, out)
 			continue
@@ -60,13 +56,4 @@ func isolation(ctx context.Context, b *bench) (_ []figure, err error) {
 		figures = append(figures, f)
 	}
 	return figures, nil
-}
-
-// flagsOf are the flags of that worker.
-func flagsOf(flags []string, worker int) []string {
-	var own []string
-	for _, flag := range flags {
-		own = append(own, strings.ReplaceAll(flag, "ACCOUNT", accounts[worker%slots]))
-	}
-	return own
 }

@@ -59,7 +59,7 @@ func runJobs(ctx context.Context, b *bench, n int) (took time.Duration, err erro
 	return runRound(ctx, b, s.server, n, func(i int) (wire.Accepted, error) { return s.asking.Execute(ctx, name(i), "") })
 }
 
-// runRound queues n runs, then starts the workers, and takes the time from the
+// runRound queues n runs, then starts a worker, and takes the time from the
 // start of the first build to the end of the last.
 func runRound(ctx context.Context, b *bench, s *server, n int, queue func(i int) (wire.Accepted, error)) (time.Duration, error) {
 	runs := map[uint64]bool{}
@@ -75,11 +75,11 @@ func runRound(ctx context.Context, b *bench, s *server, n int, queue func(i int)
 			ends = append(ends, wire.Watch{Run: id, Job: "job" + strconv.Itoa(i)})
 		}
 	}
-	workers, err := b.startWorkers(ctx, s, slots)
+	w, err := b.startWorker(ctx, s, slots)
 	if err != nil {
 		return 0, err
 	}
-	defer workers.stop()
+	defer w.stop()
 	c := s.client()
 	defer c.Close() //nolint:errcheck // nothing is lost
 	for _, end := range ends {

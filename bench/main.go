@@ -32,7 +32,7 @@ type bench struct {
 	bin   string // directory of the programs
 	dir   string // empty directory of its own, on the disk that is measured
 	quick bool
-	flags []string // of workers, beside those that they always have
+	flags []string // of the worker, beside those that it always has
 }
 
 // scale is n, or less when the numbers need not be good.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,16 +53,15 @@ func (s *server) readLog(log io.Reader, listening chan<- string) {
 	defer close(s.drained)
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var entry struct{ Level, Message, Address, Err string }
-		if json.Unmarshal(lines.Bytes(), &entry) != nil {
-			continue
-		}
-		if entry.Message == "listening" {
-			listening <- entry.Address
-		}
-		if entry.Level == "error" {
+	for lines.Scan() { // a server that is measured writes many, which must not cost more than that
+		switch line := lines.Bytes(); {
+		case bytes.Contains(line, []byte(`"level":"error"`)):
 			fmt.Fprintln(os.Stderr, lines.Text())
+		case bytes.Contains(line, []byte(`"message":"listening"`)):
+			var entry struct{ Address string }
+			if json.Unmarshal(line, &entry) == nil {
+				listening <- entry.Address
+			}
 		}
 	}
 }
@@ -98,66 +98,55 @@ func (s *server) client() *client.Client {
 	return client.New(s.address, client.Options{Program: "bench"})
 }
 
-// workers are builder-worker processes.
-type workers []*exec.Cmd
+// worker is a builder-worker process, or none.
+type worker struct{ *exec.Cmd }
 
-func (w workers) stop() {
-	for _, cmd := range w {
-		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it is gone then
-		cmd.Wait()                          //nolint:errcheck // as above
+// stop ends the worker and waits for it.
+func (w worker) stop() {
+	if w.Cmd == nil {
+		return
 	}
+	w.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it is gone then
+	w.Wait()                          //nolint:errcheck // as above
 }
 
-func (w workers) pids() []int {
-	var pids []int
-	for _, cmd := range w {
-		pids = append(pids, cmd.Process.Pid)
+// startWorker starts a persistent worker of the platform "bench" with n slots; none
+// for 0.
+func (b *bench) startWorker(ctx context.Context, s *server, n int) (worker, error) {
+	if n == 0 {
+		return worker{}, nil
 	}
-	return pids
+	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), slices.Concat([]string{
+		"-r", s.address, "--persistent", "--slots", strconv.Itoa(n), "--log-level", "error", "--dir", filepath.Join(b.dir, "worker"),
+	}, b.flags, []string{"bench"})...)
+	cmd.Stderr = os.Stderr
+	return worker{cmd}, cmd.Start()
 }
 
-// startWorkers starts n persistent workers of the platform "bench".
-func (b *bench) startWorkers(ctx context.Context, s *server, n int) (workers, error) {
-	var running workers
-	for i := range n {
-		args := append([]string{
-			"-r", s.address, "--persistent", "--log-level", "error", "--dir", filepath.Join(b.dir, "worker"+strconv.Itoa(i)),
-		}, flagsOf(b.flags, i)...)
-		cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-worker"), append(args, "bench")...)
-		cmd.Stderr = os.Stderr
-		if err := cmd.Start(); err != nil {
-			running.stop()
-			return nil, err
-		}
-		running = append(running, cmd)
-	}
-	return running, nil
-}
-
-// fleet is what a measurement begins with: a server, workers, and a client to ask.
+// fleet is what a measurement begins with: a server, a worker, and a client to ask.
 type fleet struct {
 	*server
-	workers
+	worker worker
 	asking *client.Client
 }
 
-// startFleet starts a server, with more flags, and n workers.
+// startFleet starts a server, with more flags, and a worker with n slots.
 func (b *bench) startFleet(ctx context.Context, n int, flags ...string) (*fleet, error) {
 	s, err := b.startServer(ctx, flags...)
 	if err != nil {
 		return nil, err
 	}
-	workers, err := b.startWorkers(ctx, s, n)
+	w, err := b.startWorker(ctx, s, n)
 	if err != nil {
 		return nil, errors.Join(err, s.stop())
 	}
-	return &fleet{s, workers, s.client()}, nil
+	return &fleet{s, w, s.client()}, nil
 }
 
 // stop ends all of it.
 func (f *fleet) stop() error {
 	f.asking.Close() //nolint:errcheck // nothing is lost
-	f.workers.stop()
+	f.worker.stop()
 	return f.server.stop()
 }
 
