@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // way is one in which a worker can isolate builds: a name for the table, and its flags.
@@ -42,11 +43,13 @@ func isolation(ctx context.Context, b *bench) (_ []figure, err error) {
 		if err := os.Mkdir(in.dir, 0o755); err != nil {
 			return nil, err
 		}
-		took, err := runJobs(ctx, in, n)
-		if err != nil {
+		var here float64
+		if err := runJobs(ctx, in, n, 1, func(took time.Duration) error {
+			here = perSecond(n, took)
+			return nil
+		}); err != nil {
 			return nil, fmt.Errorf("isolation %s: %w", way.name, err)
 		}
-		here := perSecond(n, took)
 		f := figure{name: "trivial jobs, 2 slots, isolation " + way.name + ", jobs/s", value: fmt.Sprintf("%.1f", here)}
 		if none == 0 {
 			none = here
