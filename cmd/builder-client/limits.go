@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -24,9 +23,9 @@ type limitFlags struct {
 
 func (l *limitFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.DurationVar(&l.timeout, "timeout", 0, "`time` after which the script is ended (default: the server's, 1h)")
-	f.DurationVar(&l.silence, "silence", 0, "`time` without output after which the script is ended (default: the server's, none)")
-	f.DurationVar(&l.grace, "grace", 0, "`time` that a script which is ended has to do so by itself (default: the server's, 30s)")
+	f.Var(program.Time(&l.timeout, 0, time.Millisecond), "timeout", "`time` after which the script is ended (default: the server's, 1h)")
+	f.Var(program.Time(&l.silence, 0, time.Millisecond), "silence", "`time` without output after which the script is ended (default: the server's, none)")
+	f.Var(program.Time(&l.grace, 0, time.Millisecond), "grace", "`time` that a script which is ended has to do so by itself (default: the server's, 30s)")
 	f.StringVar(&l.maxConsole, "max-console", "", "`size` of the console that is kept, such as 100MiB (default: the server's, 1GiB)")
 	f.StringVar(&l.maxArtifacts, "max-artifacts", "", "`size` that all artifacts may have, such as 2GiB (default: the server's, 50GiB)")
 	f.IntVar(&l.retries, "retries", job.DefaultTries-1, "`number` of further tries when a build was lost")
@@ -50,11 +49,6 @@ func must(err error) {
 func (l *limitFlags) set(cmd *cobra.Command, j *job.Job) error {
 	changed := cmd.Flags().Changed
 	j.Limits = job.Limits{Timeout: l.timeout, Silence: l.silence, Grace: l.grace}
-	for name, d := range map[string]time.Duration{"timeout": l.timeout, "silence": l.silence, "grace": l.grace} {
-		if changed(name) && d <= 0 {
-			return usagef("--%s %v: the time must be positive", name, d)
-		}
-	}
 	for name, size := range map[string]struct {
 		text string
 		to   *int64
@@ -68,10 +62,10 @@ func (l *limitFlags) set(cmd *cobra.Command, j *job.Job) error {
 		}
 	}
 	if changed("retries") {
-		if l.retries < 0 {
-			return usagef("--retries %d: the number must not be negative", l.retries)
+		if l.retries < 0 || l.retries >= job.MaxTries { // one try is the first
+			return usagef("--retries %d: use 0 to %d", l.retries, job.MaxTries-1)
 		}
-		j.Retries.Tries = min(l.retries, math.MaxInt-1) + 1
+		j.Retries.Tries = l.retries + 1
 	}
 	for _, end := range l.retryOn {
 		switch end {

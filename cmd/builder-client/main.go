@@ -65,7 +65,7 @@ fetches their results.`,
 		"`address` of the server: HOST or HOST:PORT (environment BUILDER_REMOTE)")
 	p.IntVar(&o.protocol, "protocol", 0,
 		fmt.Sprintf("force a protocol `version`: %d or %d (default: find out)", wire.OwnVersion, wire.ClientVersion))
-	p.DurationVar(&o.keepAlive, "keepalive", 15*time.Second,
+	p.Var(program.Time(&o.keepAlive, 15*time.Second, wire.MinBeat), "keepalive",
 		"`period` in which a client that waits shows that it is there, as the server does;\nafter three of them in silence the connection is made again")
 	cmd.AddCommand(
 		schedule(&o), unschedule(&o), execute(&o), reschedule(&o), orbBuild(&o), dropPlatform(&o), undropPlatform(&o),
@@ -78,9 +78,6 @@ fetches their results.`,
 func (o *options) check() error {
 	if o.protocol != 0 && o.protocol != wire.OwnVersion && o.protocol != wire.ClientVersion {
 		return usagef("protocol %d is unknown: use %d or %d", o.protocol, wire.OwnVersion, wire.ClientVersion)
-	}
-	if o.keepAlive <= 0 {
-		return usagef("--keepalive %v: it must be more than 0", o.keepAlive)
 	}
 	address, err := wire.Address(o.remote)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/program"
 
 	"github.com/spf13/cobra"
 )
@@ -17,7 +18,7 @@ type planFlags struct {
 func (p *planFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&p.period, "period", "daily", "`how` often it is due: hourly, daily, weekly, never; and at once")
-	f.DurationVar(&p.every, "every", 0, "`interval` between two runs, such as 90m or 36h; and at once")
+	f.Var(program.Time(&p.every, 0, time.Second), "every", "`interval` between two runs, such as 90m or 36h; and at once")
 	f.StringVar(&p.cron, "cron", "", "`expression` of five fields, as in crontab(5); not at once")
 	f.StringVar(&p.zone, "tz", "", "`zone` that the cron expression is read in, such as Europe/Berlin (default UTC)")
 }
@@ -36,8 +37,6 @@ func (p *planFlags) plan(cmd *cobra.Command) (job.Plan, error) {
 		return job.Plan{}, usagef("use one of --period, --every and --cron")
 	case changed("tz") && !changed("cron"):
 		return job.Plan{}, usagef("--tz goes with --cron only")
-	case changed("every") && p.every <= 0:
-		return job.Plan{}, usagef("--every %v: the interval must be positive", p.every)
 	case changed("cron") && p.cron == "":
 		return job.Plan{}, usagef(`--cron "": the expression is empty`)
 	case changed("every"):

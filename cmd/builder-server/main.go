@@ -82,35 +82,22 @@ that you trust.`,
 	o.storeFlags(f)
 	f.IntVar(&o.localWorkers, "local-workers", 0, "start this `number` of workers on this machine")
 	f.StringVar(&o.localPlatform, "local-platform", "local", "`platform` of the local workers")
-	f.DurationVar(&o.timeout, "timeout", server.DefaultTimeout, "how `long` a build may run whose job sets no limit")
-	f.DurationVar(&o.workerGrace, "worker-grace", server.DefaultWorkerGrace, "how `long` a worker may be away before its builds are lost; anew after each start")
-	f.DurationVar(&o.collectTimeout, "collect-timeout", server.DefaultCollectTimeout, "how `long` the artifacts of a cancelled build may take, and those of others may make no progress")
-	f.DurationVar(&o.keepAlive, "keepalive", server.DefaultHeartbeat, "`interval` of signs of life; a peer that is silent three times as long is given up")
+	f.Var(program.Time(&o.timeout, server.DefaultTimeout, time.Millisecond), "timeout", "how `long` a build may run whose job sets no limit")
+	f.Var(program.Time(&o.workerGrace, server.DefaultWorkerGrace, time.Millisecond), "worker-grace", "how `long` a worker may be away before its builds are lost; anew after each start")
+	f.Var(program.Time(&o.collectTimeout, server.DefaultCollectTimeout, time.Millisecond), "collect-timeout", "how `long` the artifacts of a cancelled build may take, and those of others may make no progress")
+	f.Var(program.Time(&o.keepAlive, server.DefaultHeartbeat, wire.MinBeat), "keepalive", "`interval` of signs of life; a peer that is silent three times as long is given up")
 	o.keep.add(f)
 	cmd.AddCommand(exportState(&o), verify(&o))
 	return cmd
 }
 
-// minKeepAlive is often enough to find out in no time that a peer is gone.
-const minKeepAlive = 100 * time.Millisecond
-
 // check refuses what could only fail later, again and again.
 func (o options) check() error {
-	for name, d := range map[string]time.Duration{
-		"timeout": o.timeout, "worker-grace": o.workerGrace, "collect-timeout": o.collectTimeout, "keepalive": o.keepAlive,
-		"upload-stall": o.upload.stall, "hook-timeout": o.upload.hookTimeout,
-	} {
-		if d <= 0 {
-			return fmt.Errorf("--%s %v: it must be more than 0", name, d)
-		}
-	}
 	switch {
 	case o.dir == "":
 		return errors.New("--dir is empty: name a directory")
 	case o.port < 0 || o.port > 65535:
 		return fmt.Errorf("--port %d: use 1 to 65535, or 0 for a free one", o.port)
-	case o.keepAlive < minKeepAlive:
-		return fmt.Errorf("--keepalive %v: use %v or more", o.keepAlive, minKeepAlive)
 	case o.localWorkers < 0:
 		return fmt.Errorf("--local-workers %d: the number must not be negative", o.localWorkers)
 	case o.localWorkers > 0:

@@ -269,6 +269,8 @@ func TestRefused(t *testing.T) {
 		"log none":    {[]string{"--log-level", ""}, 2, "use debug, info"},
 		"port":        {[]string{"--port", "65536"}, 2, "65535"},
 		"keepalive":   {[]string{"--keepalive", "1ms"}, 2, "100ms"},
+		"no timeout":  {[]string{"--timeout", "0"}, 2, `"0" for "--timeout" flag: use 1ms to 87672h`},
+		"for ever":    {[]string{"--worker-grace", "2562047h"}, 2, `"--worker-grace" flag: use 1ms to 87672h`},
 		"days":        {[]string{"--keep-uploaded-days", "200000"}, 2, "--keep-uploaded-days: 200000 days are too many"},
 		"no dir":      {[]string{"--dir", ""}, 2, "--dir"},
 		"upload":      {[]string{"--upload", "ftp://x"}, 2, "http"},

@@ -6,6 +6,7 @@ import (
 
 	"builder/pkg/hooks"
 	"builder/pkg/login"
+	"builder/pkg/program"
 	"builder/pkg/upload"
 
 	"github.com/rs/zerolog"
@@ -26,8 +27,8 @@ func (o *uploadOptions) flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.urls, "upload", nil, "upload ended builds to this `URL` of a web frontend; may be given several times")
 	f.StringVar(&o.authFile, "upload-auth-file", "", "`file` of lines \"URL USER:PASSWORD\", or USER:PASSWORD for all, that not everybody may read\n(or environment "+authVariable+")")
 	f.StringVar(&o.caFile, "upload-ca", "", "`file` of certificates (PEM) to be believed beside the system's")
-	f.DurationVar(&o.stall, "upload-stall", time.Minute, "how `long` an upload may go without an octet moving")
-	f.DurationVar(&o.hookTimeout, "hook-timeout", hooks.DefaultTimeout, "how `long` an executable in upload-hooks of the config directory may run")
+	f.Var(program.Time(&o.stall, time.Minute, time.Millisecond), "upload-stall", "how `long` an upload may go without an octet moving")
+	f.Var(program.Time(&o.hookTimeout, hooks.DefaultTimeout, time.Millisecond), "hook-timeout", "how `long` an executable in upload-hooks of the config directory may run")
 }
 
 // frontends makes the frontends of all URLs.

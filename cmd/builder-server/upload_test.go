@@ -347,8 +347,8 @@ func TestUploadFlags(t *testing.T) {
 		"bad line":        {"", "line 1", []string{"--upload", url, "--upload-auth-file", write("bad", "hunter2", 0o600)}, 2},
 		"bad environment": {"hunter2", "BUILDER_UPLOAD_AUTH: line 1: there is no USER:PASSWORD", []string{"--upload", url}, 2},
 		"no certificates": {"", "none in PEM", []string{"--upload", url, "--upload-ca", auth}, 2},
-		"stall":           {"", "--upload-stall -1s", []string{"--upload", url, "--upload-stall", "-1s"}, 2},
-		"hook timeout":    {"", "--hook-timeout 0s", []string{"--hook-timeout", "0s"}, 2},
+		"stall":           {"", `"-1s" for "--upload-stall" flag: use 1ms`, []string{"--upload", url, "--upload-stall", "-1s"}, 2},
+		"hook timeout":    {"", `"0s" for "--hook-timeout" flag: use 1ms`, []string{"--hook-timeout", "0s"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := append([]string{"--dir", t.TempDir(), "--config-dir", t.TempDir(), "--port", "0"}, test.args...)

@@ -77,9 +77,9 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 	f.IntVar(&o.warm, "warm", 0, "`number` of places that are prepared ahead of builds, beside what costs nothing")
 	f.IntVar(&o.keepFailed, "keep-failed", 0, "keep the places of the last `N` failed builds, and log how to enter them; N is 1\nif not given (--keep-failed=N); sweep --all removes them")
 	f.Lookup("keep-failed").NoOptDefVal = "1"
-	f.DurationVar(&o.maxDelay, "max-delay", time.Minute, "longest `pause` before a lost connection is made again; the first is 1s")
+	f.Var(program.Time(&o.maxDelay, time.Minute, time.Second), "max-delay", "longest `pause` before a lost connection is made again; the first is 1s")
 	f.IntVar(&o.maxRetries, "max-retries", 0, "`number` of attempts to connect that may fail in a row, 0 for any number;\nthen exit with status 75")
-	f.DurationVar(&o.keepAlive, "keepalive", 15*time.Second, "`period` in which the worker shows that it is there, as the server does;\nafter three of them in silence the connection is made again")
+	f.Var(program.Time(&o.keepAlive, 15*time.Second, wire.MinBeat), "keepalive", "`period` in which the worker shows that it is there, as the server does;\nafter three of them in silence the connection is made again")
 	addKinds(f, all, &o.isolation)
 	o.resources.Add(f)
 	f.StringArrayVar(&o.env, "env", nil, "pass on this environment `variable` to builds: NAME, or NAME=VALUE; repeatable")

@@ -57,10 +57,6 @@ func (o options) check() error {
 		return errors.New("--keep-failed needs --dir: without it all is gone when the worker ends")
 	case o.maxRetries < 0:
 		return fmt.Errorf("--max-retries %d is negative", o.maxRetries)
-	case o.maxDelay < time.Second:
-		return fmt.Errorf("--max-delay %v: use 1s or more", o.maxDelay)
-	case o.keepAlive < time.Second/10:
-		return fmt.Errorf("--keepalive %v: use 100ms or more", o.keepAlive)
 	case o.store == "" && (o.storeAuthFile != "" || o.storeCA != ""):
 		return errors.New("--store-auth-file and --store-ca need --store")
 	}

@@ -120,7 +120,7 @@ func DecodeLimits(r *der.Reader) Limits {
 		Timeout: time.Duration(in.Int()), Silence: time.Duration(in.Int()), Grace: time.Duration(in.Int()),
 		MaxConsole: in.Int(), MaxArtifacts: in.Int(),
 	}
-	if err := l.Check(); err != nil && r.Err() == nil {
+	if err := l.check(); err != nil && r.Err() == nil {
 		r.Fail(err)
 	}
 	return l
@@ -159,7 +159,7 @@ func encodeRetries(w *der.Writer, r Retries) {
 func decodeRetries(r *der.Reader) Retries {
 	in := r.Enter(der.Sequence)
 	n := in.Int()
-	retries := Retries{Tries: int(max(-1, min(n, maxTries+1))), OnFailure: in.Bool(), OnTimeout: in.Bool()}
+	retries := Retries{Tries: int(max(-1, min(n, MaxTries+1))), OnFailure: in.Bool(), OnTimeout: in.Bool()}
 	if err := retries.Check(); err != nil && r.Err() == nil {
 		r.Fail(err)
 	}

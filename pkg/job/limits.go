@@ -27,6 +27,10 @@ var DefaultLimits = Limits{
 	Timeout: time.Hour, Grace: 30 * time.Second, MaxConsole: 1 << 30, MaxArtifacts: 50 << 30,
 }
 
+// MaxTime is the longest time that anybody may ask for, ten years: whoever wants more
+// has mistyped it, and sums of some are still times.
+const MaxTime = 3653 * 24 * time.Hour
+
 // Or is l, with the limits of other where it sets none.
 func (l Limits) Or(other Limits) Limits {
 	return Limits{
@@ -48,6 +52,15 @@ const minConsole = 4 * MaxLine
 
 // Check tells whether l may be a job's.
 func (l Limits) Check() error {
+	if longest := max(l.Timeout, l.Silence, l.Grace); longest > MaxTime {
+		return fmt.Errorf("%v is too long: use %.0fh (ten years) or less", longest, MaxTime.Hours())
+	}
+	return l.check()
+}
+
+// check is what Check is without the longest time, which earlier releases did not
+// know: their journals are read.
+func (l Limits) check() error {
 	switch {
 	case l.Timeout < 0 || l.Silence < 0 || l.Grace < 0 || l.MaxConsole < 0 || l.MaxArtifacts < 0:
 		return fmt.Errorf("a limit is negative: %+v", l)
@@ -81,16 +94,16 @@ type Retries struct {
 // DefaultTries are the first and two more.
 const DefaultTries = 3
 
-// maxTries is the most tries that a job may ask for.
-const maxTries = 1000
+// MaxTries is the most tries that a job may ask for.
+const MaxTries = 1000
 
 // Max is how many builds a run has at most.
 func (r Retries) Max() int { return or(r.Tries, DefaultTries) }
 
 // Check tells whether r may be a job's.
 func (r Retries) Check() error {
-	if r.Tries < 0 || r.Tries > maxTries {
-		return fmt.Errorf("%d tries are not allowed: use 1 to %d", r.Tries, maxTries)
+	if r.Tries < 0 || r.Tries > MaxTries {
+		return fmt.Errorf("%d tries are not allowed: use 1 to %d", r.Tries, MaxTries)
 	}
 	return nil
 }

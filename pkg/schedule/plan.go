@@ -8,12 +8,8 @@ import (
 	"builder/pkg/job"
 )
 
-// The bounds of job.Plan.Every: whoever wants less wants a daemon, and who
-// wants more has mistyped it.
-const (
-	minEvery = time.Second
-	maxEvery = 3653 * 24 * time.Hour
-)
+// minEvery is the smallest job.Plan.Every: whoever wants less wants a daemon.
+const minEvery = time.Second
 
 // CheckPlan tells whether a plan can be kept: one of a period, an interval of 1
 // second to 10 years in whole milliseconds, or a cron expression that matches
@@ -32,7 +28,7 @@ func CheckPlan(plan job.Plan) error {
 	switch {
 	case plan.Zone != "":
 		return fmt.Errorf("the zone %q is without use: only a cron expression has one", plan.Zone)
-	case plan.Every != 0 && (plan.Every < minEvery || plan.Every > maxEvery):
+	case plan.Every != 0 && (plan.Every < minEvery || plan.Every > job.MaxTime):
 		return fmt.Errorf("the interval %v is not allowed: use 1s to 10 years", plan.Every)
 	case plan.Every%time.Millisecond != 0:
 		return fmt.Errorf("the interval %v is not allowed: use whole milliseconds", plan.Every)

@@ -107,6 +107,7 @@ func TestFinal(t *testing.T) {
 func TestLimitsRefused(t *testing.T) {
 	for want, change := range map[string]func(*job.Job){
 		`limits of job "j": a limit is negative: {Timeout:-1s Silence:0s Grace:0s MaxConsole:0 MaxArtifacts:0}`: func(j *job.Job) { j.Limits.Timeout = -time.Second },
+		`limits of job "j": 87673h0m0s is too long: use 87672h (ten years) or less`:                             func(j *job.Job) { j.Limits.Grace = job.MaxTime + time.Hour },
 		`retention of job "j": a bound of what is kept is negative: {Builds:-2 Days:0 Bytes:0}`:                 func(j *job.Job) { j.Retention.Builds = -2 },
 		`retention of job "j": 200000 days are too many: use 106751 at the most`:                                func(j *job.Job) { j.Retention.Days = 200_000 },
 		`limits of job "j": a console of at most 1 octets is too small: use 262144 or more`:                     func(j *job.Job) { j.Limits.MaxConsole = 1 },

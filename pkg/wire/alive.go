@@ -18,8 +18,8 @@ var ErrSilent = errors.New("the peer is silent")
 // of one's own, which the peer was told of as [Introduce.Beat] or [Welcome.Beat].
 const Patience = 3
 
-// minBeat is how often a peer is told at the most, whatever it wants.
-const minBeat = 100 * time.Millisecond
+// MinBeat is how often a peer is told at the most, whatever it wants.
+const MinBeat = 100 * time.Millisecond
 
 // Beat is how often a peer is told that one is there: as often as the more impatient
 // of both wants. What the other one wants is 0 when it did not say.
@@ -27,7 +27,7 @@ func Beat(own, other time.Duration) time.Duration {
 	if other <= 0 {
 		return own
 	}
-	return min(own, max(other, minBeat))
+	return min(own, max(other, MinBeat))
 }
 
 // KeepAlive makes the connection tell the peer every so often that it is there,
