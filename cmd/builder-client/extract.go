@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -27,11 +28,11 @@ type extraction struct {
 // on notes; then, when all others are there, the error is silent.
 func extract(out, notes io.Writer, in io.Reader, size int64, dir string, force bool) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+		return &writingError{err}
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return err
+		return &writingError{err}
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	x := &extraction{root: root, force: force, out: out, notes: notes}
@@ -53,8 +54,9 @@ func (x *extraction) file(name string, data io.Reader, _ int64) error {
 		_, err = fmt.Fprintf(x.notes, "not written: %v\n", err)
 		return err
 	}
-	_, err = io.Copy(out, data)
-	if err = errors.Join(err, out.Close()); err != nil {
+	to := marking{out, name}
+	_, err = io.Copy(to, data)
+	if err = cmp.Or(err, to.mark(out.Close())); err != nil {
 		return errors.Join(err, x.root.Remove(name))
 	}
 	_, err = fmt.Fprintln(x.out, quoted(name))

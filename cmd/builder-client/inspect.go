@@ -52,10 +52,11 @@ the rest is done. Result files carry no modes: chmod +x what is to be executed.`
 				return fmt.Errorf("%s is not a result file: %w", quoted(args[0]), err)
 			}
 			err = f.show(cmd, file, size)
-			if err != nil && !errors.Is(err, program.ErrSilent) {
-				return fmt.Errorf("reading result file %s: %w", quoted(args[0]), err)
+			var writing *writingError
+			if err == nil || errors.Is(err, program.ErrSilent) || errors.As(err, &writing) {
+				return err
 			}
-			return err
+			return fmt.Errorf("reading result file %s: %w", quoted(args[0]), err)
 		},
 	}
 	cmd.Flags().BoolVar(&f.console, "console", false, "print the console, oldest line first")
@@ -85,12 +86,12 @@ func (f *inspectFlags) check(cmd *cobra.Command) error {
 }
 
 func (f *inspectFlags) show(cmd *cobra.Command, file *os.File, size int64) error {
-	out := cmd.OutOrStdout()
+	out := marking{Writer: cmd.OutOrStdout()}
 	switch {
 	case f.console:
 		return printConsole(out, file, size)
 	case f.output != "":
-		return extract(out, cmd.ErrOrStderr(), file, size, f.output, f.force)
+		return extract(out, marking{Writer: cmd.ErrOrStderr()}, file, size, f.output, f.force)
 	case f.script, f.job:
 		e, err := wire.ReadExec(file, size, wire.ExecVisitor{})
 		if err != nil {
@@ -104,6 +105,33 @@ func (f *inspectFlags) show(cmd *cobra.Command, file *os.File, size int64) error
 		return err
 	}
 	return printSummary(out, file, size)
+}
+
+// writingError is one of where something is written to, not of the file that is read.
+type writingError struct{ error }
+
+func (e *writingError) Unwrap() error { return e.error }
+
+// marking makes the errors of a writer ones of writing, of an artifact unless its name
+// is empty.
+type marking struct {
+	io.Writer
+	artifact string
+}
+
+func (m marking) Write(p []byte) (int, error) {
+	n, err := m.Writer.Write(p)
+	return n, m.mark(err)
+}
+
+func (m marking) mark(err error) error {
+	if err == nil {
+		return nil
+	}
+	if m.artifact != "" {
+		err = fmt.Errorf("writing %w", naming(m.artifact, err))
+	}
+	return &writingError{err}
 }
 
 // openResult opens a result file to be read from anywhere; standard input for
