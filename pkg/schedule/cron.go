@@ -1,10 +1,7 @@
 package schedule
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -48,72 +45,26 @@ func parseCron(expression, zone string) (*cronSpec, error) {
 	case len(expression) > maxCron:
 		return nil, fmt.Errorf("the cron expression is longer than %d octets", maxCron)
 	case strings.Contains(expression, "TZ="):
-		return refuse("give the zone beside it") // and TZ=0 makes the parser panic
+		return refuse("give the zone beside it (--tz)") // and TZ=0 makes the parser panic
 	case strings.Contains(expression, "@every"):
-		return refuse("give an interval instead")
+		return refuse("give an interval instead (--every)")
 	}
 	location, err := loadZone(zone)
 	if err != nil {
 		return nil, err
 	}
 	fields := strings.Fields(expression)
-	if len(fields) == 5 {
-		fields[4] = sundays(fields[4])
-	}
-	schedule, err := cron.ParseStandard(strings.Join(fields, " "))
-	if err != nil {
-		return refuse(err.Error())
-	}
-	spec, ok := schedule.(*cron.SpecSchedule)
+	spec, ok := parseFields(fields)
 	if !ok {
-		return refuse("use five fields, or one of @hourly @daily @weekly @monthly @yearly")
-	}
-	if spec.Minute == 0 || spec.Hour == 0 || spec.Dom == 0 || spec.Month == 0 || spec.Dow == 0 {
-		return refuse("a field is empty") // such as ","
+		return refuse(wrongIn(fields))
 	}
 	spec.Location = time.UTC
 	return &cronSpec{
 		expression: expression,
 		spec:       spec,
 		zone:       location,
-		elapsed:    fields[0] == "@hourly" || len(fields) == 5 && strings.ContainsAny(fields[1], "*?/"),
+		elapsed:    fields[0] == "@hourly" || len(fields) == len(cronFields) && strings.ContainsAny(fields[1], "*?/"),
 	}, nil
-}
-
-// sundays writes the days of the week without 7, which crontab(5) has for Sunday
-// beside 0, and the parser has not. What is no day is left for that to refuse.
-func sundays(field string) string {
-	parts := strings.Split(field, ",")
-	for i, part := range parts {
-		days, step, _ := strings.Cut(part, "/")
-		first, last, ranged := strings.Cut(days, "-")
-		if !ranged {
-			last = first
-		}
-		from := weekday(first)
-		by, err := strconv.Atoi(cmp.Or(step, "1"))
-		if last != "7" || from < 0 || err != nil || by < 1 {
-			continue
-		}
-		var listed []string
-		for day := from; day <= 7; day += min(by, 8) {
-			listed = append(listed, strconv.Itoa(day%7))
-		}
-		parts[i] = strings.Join(listed, ",")
-	}
-	return strings.Join(parts, ",")
-}
-
-// weekday is the number of a day, Sunday's is 0, and -1 if there is no such day.
-func weekday(day string) int {
-	number, err := strconv.Atoi(day)
-	if err != nil {
-		number = slices.Index([]string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}, strings.ToLower(day))
-	}
-	if number < 0 || number > 7 {
-		return -1
-	}
-	return number
 }
 
 // zones keeps those that were loaded, there are some hundred: at midnight one is
