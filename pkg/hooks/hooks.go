@@ -24,6 +24,8 @@ import (
 	"strings"
 	"time"
 
+	"builder/pkg/job"
+
 	"github.com/rs/zerolog"
 )
 
@@ -49,8 +51,8 @@ type FailedError struct{ Text string }
 // Error implements error.
 func (e *FailedError) Error() string { return e.Text }
 
-// Names are the hooks: executable files whose name does not begin with a dot, in
-// order. There are none when there is no directory.
+// Names are the hooks: executable files, but for what editors keep of others, in order.
+// There are none when there is no directory.
 func (d Dir) Names() ([]string, error) {
 	entries, err := os.ReadDir(d.Path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -63,7 +65,7 @@ func (d Dir) Names() ([]string, error) {
 	for _, entry := range entries {
 		name := entry.Name()
 		info, err := os.Stat(filepath.Join(d.Path, name)) // what a link points at
-		if err != nil || strings.HasPrefix(name, ".") || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+		if err != nil || job.IsBackup(name) || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
 			continue // also one that has just gone
 		}
 		names = append(names, name)

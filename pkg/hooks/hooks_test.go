@@ -140,7 +140,7 @@ func TestRelative(t *testing.T) {
 func TestOrder(t *testing.T) {
 	d := directory(t, map[string]string{
 		"20-b": "echo b >> said", "10-a": "echo a >> said; echo oops; exit 7", "30-c.sh": "echo c >> said; kill -9 $$",
-		".hidden": "echo hidden >> said", "note": "echo note >> said",
+		".hidden": "echo hidden >> said", "20-b~": "echo old >> said", "note": "echo note >> said",
 	})
 	must(t, os.Chmod(filepath.Join(d.Path, "note"), 0o644))
 	must(t, os.Mkdir(filepath.Join(d.Path, "directory"), 0o755))

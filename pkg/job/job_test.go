@@ -52,6 +52,19 @@ func TestCheckPath(t *testing.T) {
 	}
 }
 
+func TestIsBackup(t *testing.T) {
+	for _, file := range []string{"a~", "a.debian-12~", ".a.swp", "a.swp", "#a#", "a.bak", "a.freebsd-14.2.orig", "a.dpkg-old", ".hidden", "a.rpmsave"} {
+		if !job.IsBackup(file) {
+			t.Errorf("%s is none", file)
+		}
+	}
+	for _, file := range []string{"a", "a.template", "a.template.debian-12", "a.template.freebsd-14.2", "10-a.sh", "bak", "a.template.old-debian"} {
+		if job.IsBackup(file) {
+			t.Errorf("%s is one", file)
+		}
+	}
+}
+
 func TestOrbBuild(t *testing.T) {
 	orb := job.OrbBuild("albatross", "albatross.2.0.0")
 	if got, ok := orb.IsOrbBuild(); got != "albatross.2.0.0" || !ok {

@@ -127,6 +127,9 @@ func TestNowhere(t *testing.T) {
 	}
 	r.requested(wire.OwnVersion, "q")
 	r.waiting("q", 1)
+	for _, backup := range []string{"orb-build.template.q~", "orb-build.template.q.bak", "orb-build.template.orig", ".orb-build.template.q.swp"} {
+		r.template(backup, "run %%OTHER%%")
+	}
 	if refusal := r.legacy(wire.ScheduleOrb{Name: "one", Package: "a.1"}); refusal != "" {
 		t.Error(refusal)
 	}

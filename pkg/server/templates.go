@@ -57,7 +57,7 @@ func (s *Server) checkTemplate(j job.Job) error {
 		if file.Name() == generic {
 			platform, ofPlatform = "any", true
 		}
-		if !ofPlatform || job.CheckName("platform", platform) != nil {
+		if !ofPlatform || job.IsBackup(file.Name()) || job.CheckName("platform", platform) != nil {
 			continue
 		}
 		if _, err := s.expand(j, platform); err != nil {
