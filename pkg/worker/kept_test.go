@@ -99,6 +99,12 @@ func TestKeepFailed(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer box.Close()
+		// What a worker leaves that is killed when it makes a spool, or removes one.
+		for _, name := range []string{uuid.NewString(), uuid.NewString() + ".0"} {
+			if err := os.WriteFile(filepath.Join(path, "spool", name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for _, test := range []struct {
 			all  bool
 			want string
@@ -107,6 +113,9 @@ func TestKeepFailed(t *testing.T) {
 				t.Error(err)
 			}
 			keeps(t, path, ids, test.want)
+			if left, err := os.ReadDir(filepath.Join(path, "spool")); err != nil || len(left) > 0 {
+				t.Errorf("the spool has %v, %v", left, err)
+			}
 		}
 	})
 }

@@ -30,32 +30,19 @@ func (w *holder) recover(ctx, over context.Context) error {
 			return err
 		}
 	}
-	entries, err := os.ReadDir(w.Dir.spool())
-	if err != nil {
-		return fmt.Errorf("reading spool: %w", err)
-	}
-	for _, entry := range entries {
-		id, err := uuid.Parse(entry.Name())
-		if err != nil {
-			if err := w.sweepTail(entry.Name()); err != nil {
-				return err
-			}
-			continue
-		}
-		b, err := w.reopen(id)
+	err = w.Dir.spools(func(id uuid.UUID, s *spool, err error) error {
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
 		case errors.Is(err, errDamaged):
 			w.Log.Error().Err(err).Stringer("build", id).Msg("a spool is damaged")
-			err = w.reject(w.newBuild(id, ""), err.Error())
-			if err != nil {
-				return err
-			}
+			return w.reject(w.newBuild(id, ""), err.Error())
 		case err != nil:
 			return err
-		default:
-			w.takeUp(ctx, over, b)
 		}
+		w.takeUp(ctx, over, w.reopen(id, s))
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return w.Sandbox.Sweep()
 }
@@ -76,33 +63,46 @@ func Sweep(dir *Directory, box sandbox.Sandbox, all bool, log zerolog.Logger) er
 			return err
 		}
 	}
-	entries, err := os.ReadDir(dir.spool())
+	err = dir.spools(func(_ uuid.UUID, s *spool, err error) error {
+		switch {
+		case errors.Is(err, errDamaged):
+			return nil // what is left of that build names no place
+		case err != nil:
+			return err
+		}
+		box.Reattach(s.place) //nolint:errcheck // one that is gone needs no keeping
+		return s.close()
+	})
+	if err != nil {
+		return err
+	}
+	return box.Sweep()
+}
+
+// spools calls each with every spool in the directory, open, or with the error of
+// opening it. Tails whose spool is gone are removed.
+func (d *Directory) spools(each func(id uuid.UUID, s *spool, err error) error) error {
+	entries, err := os.ReadDir(d.spool())
 	if err != nil {
 		return fmt.Errorf("reading spool: %w", err)
 	}
 	for _, entry := range entries {
 		id, err := uuid.Parse(entry.Name())
 		if err != nil {
-			continue // a tail
-		}
-		s, err := openSpool(dir.spoolPath(id))
-		if errors.Is(err, errDamaged) {
-			continue // what is left of that build names no place
+			err = d.sweepTail(entry.Name())
+		} else if s, opened := openSpool(d.spoolPath(id)); !errors.Is(opened, fs.ErrNotExist) {
+			err = each(id, s, opened)
 		}
 		if err != nil {
 			return err
 		}
-		box.Reattach(s.place) //nolint:errcheck // one that is gone needs no keeping
-		if err := s.close(); err != nil {
-			return err
-		}
 	}
-	return box.Sweep()
+	return nil
 }
 
 // sweepTail removes a tail whose spool is gone.
-func (w *holder) sweepTail(name string) error {
-	path := filepath.Join(w.Dir.spool(), name)
+func (d *Directory) sweepTail(name string) error {
+	path := filepath.Join(d.spool(), name)
 	spool := strings.TrimSuffix(path, filepath.Ext(path))
 	if _, err := os.Lstat(spool); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -110,19 +110,16 @@ func (w *holder) sweepTail(name string) error {
 	return os.Remove(path)
 }
 
-// reopen opens the spool of a build and attaches its place.
-func (w *holder) reopen(id uuid.UUID) (*build, error) {
-	s, err := openSpool(w.Dir.spoolPath(id))
-	if err != nil {
-		return nil, err
-	}
+// reopen makes the build of a spool and attaches its place.
+func (w *holder) reopen(id uuid.UUID, s *spool) *build {
 	b := w.newBuild(id, s.start.Build.Job)
 	b.spool = s
+	var err error
 	if b.place, err = w.Sandbox.Reattach(s.place); err != nil {
 		b.place = nil
 		b.log.Warn().Err(err).Msg("the artifacts of a build are gone")
 	}
-	return b, nil
+	return b
 }
 
 // takeUp holds a build of an earlier process.
