@@ -18,6 +18,7 @@ import (
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
+	"builder/pkg/sandbox/conform"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -54,14 +55,7 @@ func (f fenced) new(t testing.TB, slots int) (*sandbox.Plain, string, sandbox.Fe
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Errorf("closing: %v", err)
-		}
-		if left, err := os.ReadDir(root); err != nil || len(left) > 0 {
-			t.Errorf("left in the root: %v (%v)", left, err)
-		}
-	})
+	closes(t, p, root)
 	return p, root, fence
 }
 
@@ -175,7 +169,7 @@ func TestFenceExit(t *testing.T) {
 		{"it can not kill its supervisor", "for s in KILL STOP TERM; do kill -$s $PPID 2>/dev/null; done; echo $PPID", sandbox.Exit{}, "1\n"},
 		{"umask", "umask", sandbox.Exit{}, "0022\n"},
 		{"place", `test "$(pwd)" = "$BUILDER_OUTPUT" && ls -A . "$HOME" && echo >"$HOME/a" && echo >"$TMPDIR/b" && ls /var/tmp/b`, sandbox.Exit{}, ""},
-		{"leaves processes", stubborn + "exit 4", sandbox.Exit{Code: 4}, ""},
+		{"leaves processes", conform.Stubborn + "exit 4", sandbox.Exit{Code: 4}, ""},
 		{"no capability to mount", "mount -t tmpfs none /mnt 2>/dev/null || echo no; umount -l $(dirname $(dirname $BUILDER_OUTPUT)) 2>/dev/null || echo no", sandbox.Exit{}, "no\nno\n"},
 	}
 	eachFence(t, func(t *testing.T, f fenced) {
@@ -272,19 +266,12 @@ func ownedBy(t testing.TB, uid uint32) []int {
 func TestFenceCancel(t *testing.T) {
 	eachFence(t, func(t *testing.T, f fenced) {
 		p, _, fence := f.new(t, 1)
-		spec, mark := markedSpec(t, stubborn+"echo; wait")
+		spec, mark := markedSpec(t, conform.Stubborn+"echo; wait")
 		place := prepare(t, p, spec)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		printed := make(consoleSignal, 1)
+		defer cancel(nil)
 		cause := errors.New("cancelled")
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			<-printed
-			cancel(cause)
-		}()
-		exit, err := place.Run(ctx, printed)
-		<-done
+		exit, err := place.Run(ctx, conform.AtOutput(func() { cancel(cause) }))
 		if err != nil || exit.Signal != syscall.SIGKILL || !errors.Is(exit.Cause, cause) {
 			t.Errorf("exit %+v, error %v", exit, err)
 		}

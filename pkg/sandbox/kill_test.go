@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"builder/pkg/sandbox"
+	"builder/pkg/sandbox/conform"
 )
 
 // children are the direct children of a process, zombies too.
@@ -48,16 +49,6 @@ func markedSpec(t testing.TB, script string) (sandbox.Spec, string) {
 	return sandbox.Spec{Script: []byte(script), Env: []string{mark}, Grace: 100 * time.Millisecond}, mark
 }
 
-// stubborn ignores all that can be ignored, in every way of getting away that
-// a shell has.
-const stubborn = `
-trap '' TERM HUP INT
-(setsid sh -c 'trap "" TERM; while :; do sleep 1000; done' &)
-(setsid setsid sh -c '(sleep 1000 &) ; sleep 1000' &) &
-nohup sleep 1000 >/dev/null 2>&1 &
-sleep 1000 | sleep 1000 &
-`
-
 // consoleSignal is a writer that tells when the build has printed something.
 type consoleSignal chan struct{}
 
@@ -75,8 +66,8 @@ func TestSupervisorKilled(t *testing.T) {
 		name, script string
 		want         string
 	}{
-		{"killed", stubborn + "kill -KILL $PPID; sleep 1000", "signal: killed"},
-		{"killed by a grandchild", stubborn + "(kill -KILL $PPID; sleep 1000); sleep 1000", "signal: killed"},
+		{"killed", conform.Stubborn + "kill -KILL $PPID; sleep 1000", "signal: killed"},
+		{"killed by a grandchild", conform.Stubborn + "(kill -KILL $PPID; sleep 1000); sleep 1000", "signal: killed"},
 	}
 	p := newPlain(t)
 	for _, test := range tests {
@@ -111,15 +102,8 @@ func TestSupervisorStopped(t *testing.T) {
 	spec, mark := markedSpec(t, "kill -STOP $PPID; echo; sleep 1000")
 	place := prepare(t, newPlain(t), spec)
 	ctx, cancel := context.WithCancel(t.Context())
-	printed := make(consoleSignal, 1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		<-printed
-		cancel()
-	}()
-	exit, err := place.Run(ctx, printed)
-	<-done
+	defer cancel()
+	exit, err := place.Run(ctx, conform.AtOutput(cancel))
 	if err != nil || exit.Signal != syscall.SIGTERM {
 		t.Errorf("exit %+v, error %v", exit, err)
 	}

@@ -20,8 +20,7 @@ func TestMain(m *testing.M) { conform.Main(m, plain, namespaces, accounts) }
 // deadline is how long tests wait for what must happen soon.
 const deadline = 20 * time.Second
 
-// newPlain is a Plain with one slot, closed at the end of the test, which also
-// checks that no place was left.
+// newPlain is a Plain with one slot.
 func newPlain(t testing.TB) *sandbox.Plain {
 	t.Helper()
 	root := t.TempDir()
@@ -29,6 +28,12 @@ func newPlain(t testing.TB) *sandbox.Plain {
 	if err != nil {
 		t.Fatal(err)
 	}
+	closes(t, p, root)
+	return p
+}
+
+// closes closes p at the end of the test, and checks that no place was left.
+func closes(t testing.TB, p *sandbox.Plain, root string) {
 	t.Cleanup(func() {
 		if err := p.Close(); err != nil {
 			t.Errorf("closing: %v", err)
@@ -37,7 +42,6 @@ func newPlain(t testing.TB) *sandbox.Plain {
 			t.Errorf("left in the root: %v (%v)", left, err)
 		}
 	})
-	return p
 }
 
 func prepare(t testing.TB, p *sandbox.Plain, spec sandbox.Spec) sandbox.Place {

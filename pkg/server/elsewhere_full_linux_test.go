@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,24 +8,12 @@ import (
 	"builder/pkg/remote/remotetest"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 )
 
 // TestStoreFull: nginx has no room for the large content on its disk: that goes
 // through the server, the others do not, and nothing of it stays there.
 func TestStoreFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("a small file system can be mounted by root only")
-	}
-	disk := t.TempDir()
-	if err := unix.Mount("full", disk, "tmpfs", 0, "size=2m,mode=755"); err != nil {
-		t.Skipf("a small file system can not be mounted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	disk := smallDisk(t, "size=2m,mode=755")
 	real := remotetest.Nginx(t, remotetest.Options{Dir: disk})
 	o := known(t, "")
 	r := start(t, following(t, real.URL, o))

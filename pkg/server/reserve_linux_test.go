@@ -12,20 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestReserveOnDisk fills a real, small disk and empties it again.
-func TestReserveOnDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root may mount a small disk")
+// smallDisk mounts a file system with these options.
+func smallDisk(t *testing.T, options string) (dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a small file system can be mounted by root only")
 	}
-	dir := t.TempDir()
-	if err := unix.Mount("none", dir, "tmpfs", 0, "size=16m"); err != nil {
-		t.Skip("no small disk can be mounted here: ", err)
+	dir = t.TempDir()
+	if err := unix.Mount("small", dir, "tmpfs", 0, options); err != nil {
+		t.Skipf("a small file system can not be mounted here: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
+	return dir
+}
+
+// TestReserveOnDisk fills a real, small disk and empties it again.
+func TestReserveOnDisk(t *testing.T) {
+	dir := smallDisk(t, "size=16m")
 	r := start(t, func(c *server.Config) { c.Dir, c.Reserve = filepath.Join(dir, "data"), 8<<20 })
 	if got := r.status().Paused; got != "" {
 		t.Fatalf("paused at first: %q", got)

@@ -16,6 +16,26 @@ import (
 	"github.com/google/uuid"
 )
 
+// onIndex executes statements on the index of a data directory, beside the store.
+func onIndex(t *testing.T, dir string) func(statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(dir, "v1", "index.sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return func(statement string) {
+		t.Helper()
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestIndexRefusesRows: what can not be written to the index is found all the
 // same, in its order.
 func TestIndexRefusesRows(t *testing.T) {
@@ -26,17 +46,7 @@ func TestIndexRefusesRows(t *testing.T) {
 	if _, err := s.List("", 0); err != nil { // writes what waits
 		t.Fatal(err)
 	}
-	db, err := sql.Open("sqlite", filepath.Join(dir, "v1", "index.sqlite"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	exec := func(statement string) {
-		t.Helper()
-		if _, err := db.ExecContext(t.Context(), statement); err != nil {
-			t.Fatal(err)
-		}
-	}
+	exec := onIndex(t, dir)
 	exec("CREATE TRIGGER refuse BEFORE INSERT ON builds BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
 	mustCommit(t, s, buildOf("alpha", 3), nil, nil)
 	mustCommit(t, s, buildOf("beta", 2), nil, nil)
@@ -167,20 +177,10 @@ func TestIndexKeepsRemoved(t *testing.T) {
 			if _, err := s.List("", 0); err != nil {
 				t.Fatal(err)
 			}
-			db, err := sql.Open("sqlite", filepath.Join(dir, "v1", "index.sqlite"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
-			exec := func(statement string) {
-				t.Helper()
-				if _, err := db.ExecContext(t.Context(), statement); err != nil {
-					t.Fatal(err)
-				}
-			}
+			exec := onIndex(t, dir)
 			exec("CREATE TRIGGER refuse BEFORE " + refused + " ON builds BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
 			b := mustCommit(t, s, buildOf("alpha", 1), nil, nil)
-			_, err = s.Prune(t.Context(), false, func(builds []retention.Build) (store.Decision, error) {
+			_, err := s.Prune(t.Context(), false, func(builds []retention.Build) (store.Decision, error) {
 				return store.Decision{Verdicts: []retention.Verdict{{Build: builds[0], Fate: retention.Remove}}}, nil
 			})
 			if err == nil {

@@ -104,7 +104,7 @@ func (s *suite) sweepAfter(t *testing.T, site Site, before Machine) {
 
 // killedWorker kills workers in every phase, and sweeps what they leave.
 func (s *suite) killedWorker(t *testing.T) {
-	const endless = stubborn + "sleep 0.1; echo running; wait"
+	const endless = Stubborn + "sleep 0.1; echo running; wait"
 	tests := []struct {
 		name   string
 		at     phase
@@ -113,8 +113,8 @@ func (s *suite) killedWorker(t *testing.T) {
 		{"opened", atOpened, ""},
 		{"prepared", atPrepared, ""},
 		{"running", atRunning, endless},
-		{"running, its outputs closed", atRunning, stubborn + "sleep 0.1; echo running; exec >&- 2>&-; wait"},
-		{"running, its parent stopped", atRunning, stubborn + "sleep 0.1; kill -STOP $PPID; echo running; wait"},
+		{"running, its outputs closed", atRunning, Stubborn + "sleep 0.1; echo running; exec >&- 2>&-; wait"},
+		{"running, its parent stopped", atRunning, Stubborn + "sleep 0.1; kill -STOP $PPID; echo running; wait"},
 		{"stopping", atStopping, "trap 'echo stopping' TERM; (setsid sleep 1000 &); echo running; while :; do sleep 0.01; done"},
 		{"ended", atEnded, "echo a >a; (setsid sleep 1000 &)"},
 		{"collected", atCollected, "echo a >a; chmod 0 ."},

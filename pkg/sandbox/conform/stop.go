@@ -13,9 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// stubborn ignores all that can be ignored, in every way of getting away that
+// Stubborn ignores all that can be ignored, in every way of getting away that
 // a shell has.
-const stubborn = `
+const Stubborn = `
 trap '' TERM HUP INT
 (setsid sh -c 'trap "" TERM; while :; do sleep 1000; done' &)
 (setsid setsid sh -c '(sleep 1000 &) ; sleep 1000' &) &
@@ -26,8 +26,8 @@ sleep 1000 | sleep 1000 &
 // leftovers are what a script leaves running when it ends: nothing.
 func (s *suite) leftovers(t *testing.T) {
 	tests := []struct{ name, script string }{
-		{"the script ends", stubborn + "sleep 0.1; exit 7"},
-		{"with outputs closed", stubborn + "exec >&- 2>&-; exit 7"},
+		{"the script ends", Stubborn + "sleep 0.1; exit 7"},
+		{"with outputs closed", Stubborn + "exec >&- 2>&-; exit 7"},
 		{"stopped processes", "(setsid sh -c 'kill -STOP $$' &); sh -c 'kill -STOP $$' & exit 7"},
 		{"100 orphans", "i=0; while [ $i -lt 100 ]; do (sleep 1000 &); i=$((i+1)); done; exit 7"},
 		{"forking faster than it can be looked at", `
@@ -66,7 +66,7 @@ func (s *suite) stop(t *testing.T) {
 		{"ends well at TERM", `trap 'echo >a; exit 5' TERM; echo; while :; do sleep 0.01; done`, time.Minute, sandbox.Exit{Code: 5}, 1},
 		{"ignores TERM", "trap '' TERM; echo; while :; do sleep 1000; done", 50 * time.Millisecond, sandbox.Exit{Signal: syscall.SIGKILL}, 0},
 		{"is stopped", "echo; kill -STOP $$", time.Minute, sandbox.Exit{Signal: syscall.SIGTERM}, 0},
-		{"whole tree", stubborn + "echo; wait", 50 * time.Millisecond, sandbox.Exit{Signal: syscall.SIGKILL}, 0},
+		{"whole tree", Stubborn + "echo; wait", 50 * time.Millisecond, sandbox.Exit{Signal: syscall.SIGKILL}, 0},
 		{
 			"children have the grace period though the script does not use it",
 			`(trap 'sleep 0.1; echo >a; exit' TERM; echo; while :; do sleep 0.01; done) & wait`,
@@ -81,18 +81,8 @@ func (s *suite) stop(t *testing.T) {
 			what.Grace = test.grace
 			place := s.prepare(t, what)
 			ctx, cancel := context.WithCancelCause(t.Context())
-			printed := make(printing, 1)
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				<-printed
-				cancel(cause)
-			}()
-			exit, err := place.Run(ctx, printed)
-			if exit.Cause == nil {
-				printed.Write(nil) //nolint:errcheck // it can not fail; the test has
-			}
-			<-done
+			defer cancel(nil)
+			exit, err := place.Run(ctx, AtOutput(func() { cancel(cause) }))
 			dead(t, mark)
 			if err != nil || !errors.Is(exit.Cause, cause) || exit.Code != test.want.Code || exit.Signal != test.want.Signal {
 				t.Errorf("exit %+v, error %v, want %+v", exit, err, test.want)

@@ -148,6 +148,14 @@ func (p printing) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
+// AtOutput is a console that calls a function whenever something is printed.
+type AtOutput func()
+
+func (f AtOutput) Write(text []byte) (int, error) {
+	f()
+	return len(text), nil
+}
+
 // file is an artifact with its content.
 type file struct {
 	Path, Content string

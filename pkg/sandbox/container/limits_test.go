@@ -12,6 +12,7 @@ import (
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
+	"builder/pkg/sandbox/conform"
 	"builder/pkg/sandbox/container"
 )
 
@@ -59,14 +60,8 @@ func TestForkBomb(t *testing.T) {
 			Resources: job.Resources{PIDs: 100, CPUs: 500},
 		})
 		ctx, cancel := stdcontext.WithCancel(t.Context())
-		begun, over := make(printed, 1), make(chan struct{})
-		go func() {
-			defer close(over)
-			<-begun
-			cancel()
-		}()
-		exit, err := place.Run(ctx, begun)
-		<-over
+		defer cancel()
+		exit, err := place.Run(ctx, conform.AtOutput(cancel))
 		if err != nil || exit.Signal == 0 {
 			t.Errorf("exit %+v, error %v", exit, err)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
+	"builder/pkg/sandbox/conform"
 	"builder/pkg/sandbox/container"
 
 	"github.com/google/go-cmp/cmp"
@@ -185,14 +186,8 @@ func TestShellGone(t *testing.T) {
 			Script: []byte("trap '' TERM; rm /bin/sh; echo; while :; do sleep 0.01; done"), Grace: 100 * time.Millisecond,
 		})
 		ctx, cancel := stdcontext.WithCancel(t.Context())
-		begun, over := make(printed, 1), make(chan struct{})
-		go func() {
-			defer close(over)
-			<-begun
-			cancel()
-		}()
-		exit, err := place.Run(ctx, begun)
-		<-over
+		defer cancel()
+		exit, err := place.Run(ctx, conform.AtOutput(cancel))
 		if err != nil || exit.Signal != syscall.SIGKILL || exit.Cause == nil {
 			t.Errorf("exit %+v, error %v", exit, err)
 		}
