@@ -19,9 +19,10 @@ const (
 	// controlFD is the supervisor's end of the socket. Descriptors 0 to 2 are
 	// /dev/null twice, and the worker's standard error.
 	controlFD = 3
-	// killLimit is how long a supervisor tries to get rid of a tree. Only
-	// processes that it may not kill, or that hang in the kernel, take so long.
-	killLimit = 10 * time.Second
+	// killLimit is how long a supervisor tries to get rid of a tree. Only processes
+	// that it may not kill, or that hang in the kernel, take so long: one that is
+	// killed has to be given time to die, of which a busy machine may have little.
+	killLimit = 30 * time.Second
 )
 
 // IsSupervisor tells whether this process was started to be a supervisor. Every
