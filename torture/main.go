@@ -1,8 +1,13 @@
 // Command torture has the three programs suffer: it kills, stops and restarts
 // server, workers, supervisors and clients, lets a proxy cut, delay, swallow and
 // repeat what they say to each other, and fills their disks, while hundreds of
-// builds run whose console and artifacts are known. Then it lets all of them rest
-// and looks whether anything was lost, doubled, changed or left behind.
+// builds run whose console and artifacts are known. Builds are uploaded to two
+// frontends and put into an HTTP store, which fail as well, pinned, pruned,
+// downloaded and verified meanwhile.
+//
+// Then it lets all of them rest and looks whether every run that was acknowledged has
+// ended, with one result each, uploaded as it is, nothing was lost, doubled, changed
+// or left behind, and just that has gone that had to go.
 //
 //	go run ./torture [-rounds N] [-seed S] [-for 30s] [-jobs N]
 //

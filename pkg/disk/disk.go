@@ -6,9 +6,13 @@
 // it is told to (package disktest). It is not a general file system interface:
 // it has exactly the operations whose order matters for durability.
 //
-// The one invariant that callers build on: data is durable when [File.Sync] of
-// its file, or a [Barrier] around it, has returned nil, a name is durable when [FS.SyncDir] of its
-// directory has returned nil, and neither says anything about the other.
+// A file that is replaced as a whole is written by [WriteFile], not by renameio: that
+// can not be tested against a power cut, and does not sync the directory.
+//
+// The one invariant that callers build on: data is durable when [File.Sync] of its
+// file, or a [Barrier] around it, has returned nil, a name is durable when
+// [FS.SyncDir] of its directory has returned nil, and neither says anything about the
+// other.
 package disk
 
 import (
