@@ -81,6 +81,18 @@ func TestIndexRefusesRows(t *testing.T) {
 		}
 	}
 	check()
+	var readers sync.WaitGroup
+	for range 2 { // each tries to write what waits
+		readers.Go(func() {
+			for range 200 {
+				if _, err := s.Build(number(3)); err != nil {
+					t.Errorf("while another one reads: %v", err)
+					return
+				}
+			}
+		})
+	}
+	readers.Wait()
 	exec("DROP TRIGGER refuse")
 	check()
 }

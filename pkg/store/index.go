@@ -157,13 +157,13 @@ func (x *index) write() {
 	}
 }
 
-// flush writes the rows that wait. After an error they go on waiting.
+// flush writes the rows that wait. They go on waiting until they are written, so that
+// others find them.
 func (x *index) flush() error {
 	x.writing.Lock()
 	defer x.writing.Unlock()
 	x.mu.Lock()
 	rows := x.waiting
-	x.waiting = nil
 	x.mu.Unlock()
 	if len(rows) == 0 {
 		return nil
@@ -182,12 +182,12 @@ func (x *index) flush() error {
 		}
 		return nil
 	})
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	if err != nil {
-		x.waiting = append(rows, x.waiting...)
 		return fmt.Errorf("writing index: %w", err)
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.waiting = slices.Clone(x.waiting[len(rows):]) // what was added meanwhile
 	for _, r := range rows {
 		if len(r.hashes) > fewArtifacts {
 			x.unlisted = append(x.unlisted, r)

@@ -163,7 +163,9 @@ func (x *index) between(p Prefix) ([]uuid.UUID, error) {
 		if err := scan(&id); err != nil {
 			return err
 		}
-		found = append(found, uuid.UUID(id))
+		if id := uuid.UUID(id); !slices.Contains(found, id) { // it may have been written just now
+			found = append(found, id)
+		}
 		return nil
 	}, prefixQuery, p.from[:], p.to[:], few)
 	return found, err
