@@ -51,6 +51,7 @@ import (
 	"sync/atomic"
 
 	"builder/pkg/disk"
+	"builder/pkg/job"
 
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
@@ -78,6 +79,8 @@ type Store struct {
 	dirs        *directories
 	use         *use
 	index       *index
+	// justReceived spares OpenChecked what would show nothing.
+	justReceived justReceived
 	// elsewhere is where artifacts may lie that are not here; nil for nowhere.
 	elsewhere Elsewhere
 	// unrecorded are our builds that had no record when the Store was opened.
@@ -95,7 +98,7 @@ type Store struct {
 func newStore(fsys disk.FS, dir string, log zerolog.Logger) *Store {
 	return &Store{
 		fsys: fsys, root: dir, contents: filepath.Join(dir, "v1", "content"), temporaries: filepath.Join(dir, "v1", "tmp"),
-		log: log, dirs: newDirectories(fsys), use: newUse(),
+		log: log, dirs: newDirectories(fsys), use: newUse(), justReceived: justReceived{files: map[job.Content]receivedFile{}},
 	}
 }
 
