@@ -3,6 +3,7 @@ package jail_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -316,8 +317,17 @@ func TestNetworks(t *testing.T) {
 						t.Errorf("a second build: %v", err)
 					}
 				}
-				if err := p.Destroy(); err != nil {
+				if _, err := p.Run(t.Context(), io.Discard); err != nil {
 					t.Error(err)
+				}
+				next := prepare(t, s, spec("true")) // while that one waits to be delivered
+				for _, p := range []sandbox.Place{p, next} {
+					if diff := cmp.Diff(test.want, m.host.lines("addresses")); diff != "" {
+						t.Errorf("addresses for the next build (-want +got):\n%s", diff)
+					}
+					if err := p.Destroy(); err != nil {
+						t.Error(err)
+					}
 				}
 			}
 		})

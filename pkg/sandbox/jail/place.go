@@ -36,6 +36,7 @@ type place struct {
 	env        []string
 	out        *sandbox.Output
 	ran        bool
+	plugged    error // why its network could not be taken back; Destroy tries again, and tells
 }
 
 func newPlace(s *Sandbox, name string) *place {
@@ -198,7 +199,11 @@ func (p *place) Run(ctx context.Context, console io.Writer) (sandbox.Exit, error
 		exit.OutOfMemory, err = exhausted(buffer, p.name), errors.Join(err, failure)
 	}
 	if removal := p.sandbox.kill(late, p.name); removal != nil {
-		err = errors.Join(err, fmt.Errorf("ending jail: %w: %w", sandbox.ErrLeftover, removal))
+		return exit, errors.Join(err, fmt.Errorf("ending jail: %w: %w", sandbox.ErrLeftover, removal))
+	}
+	// Its address is for the next build, also while this one waits to be delivered.
+	if p.plugged = p.sandbox.unplug(late, p.name); p.plugged == nil {
+		p.sandbox.disconnect(p.name)
 	}
 	return exit, err
 }
@@ -244,7 +249,7 @@ func (p *place) Destroy() error {
 	p.out.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
-	err := p.sandbox.remove(ctx, p.name)
+	err := errors.Join(p.plugged, p.sandbox.remove(ctx, p.name))
 	p.sandbox.forget(p.name) // what could not be removed is for the next Sweep
 	if err != nil {
 		return fmt.Errorf("destroying jail %s: %w", p.name, err)
