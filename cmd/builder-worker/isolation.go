@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"builder/pkg/program"
@@ -181,14 +182,17 @@ deliver it. A worker does the same when it starts. With --all the places go that
 			if err != nil {
 				return err
 			}
-			if _, err := os.Stat(o.dir); err != nil {
-				return err // it would be made
+			if _, err := os.Stat(filepath.Join(o.dir, "id")); err != nil {
+				return fmt.Errorf("--dir %s is no worker's directory: %w", o.dir, err) // and would become one
 			}
 			dir, err := worker.OpenDirectory(o.dir)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, dir.Close()) }()
+			if err := dir.Claim(chosen.name()); err != nil {
+				return err
+			}
 			box, err := chosen.open(cmd.Context(), site{dir: dir, slots: 1, log: log})
 			if err != nil {
 				return err

@@ -146,6 +146,9 @@ func run(ctx context.Context, platform string, o options, all []kind) (err error
 	if err := works(ctx, chosen, here); err != nil {
 		return err
 	}
+	if err := dir.Claim(chosen.name()); err != nil {
+		return err
+	}
 	box, err := chosen.open(ctx, here)
 	if err != nil {
 		return err

@@ -170,7 +170,7 @@ func (p *Plain) Reattach(name string) (Place, error) {
 	}
 	info, err := os.Lstat(pl.dir)
 	if err == nil && !info.IsDir() {
-		err = errors.New("not a directory")
+		err = fmt.Errorf("%w: the build has put something else there", os.ErrNotExist)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("attaching place %s: %w", pl.dir, err)

@@ -220,3 +220,39 @@ func TestDirectory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestClaim: places of one kind of isolation are not for another one to sweep.
+func TestClaim(t *testing.T) {
+	path := t.TempDir()
+	place := filepath.Join(path, "builds", "place")
+	for i, test := range []struct {
+		kind          string
+		place, refuse bool
+	}{
+		{"none", false, false},
+		{"jail", false, false},
+		{"jail", true, false},
+		{"none", true, true},
+		{"jail", true, false},
+		{"none", false, false},
+	} {
+		if err := os.RemoveAll(place); err != nil {
+			t.Fatal(err)
+		}
+		if test.place {
+			if err := os.MkdirAll(place, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d, err := worker.OpenDirectory(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Claim(test.kind); (err != nil) != test.refuse || err != nil && !strings.Contains(err.Error(), "places of isolation jail") {
+			t.Errorf("%d: %s: %v", i, test.kind, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -18,6 +18,7 @@ import (
 // Directory is what a worker keeps between its starts:
 //
 //	id       its identity, a uuid
+//	isolation kind of what is in builds, see Claim
 //	servers  addresses of servers that speak our own version, one in a line
 //	builds/  places of builds that are held
 //	spool/   their consoles and ends, see spool
@@ -72,6 +73,29 @@ func (d *Directory) read() error {
 		return fmt.Errorf("reading the worker's identity %s: %w; remove the file to get a new one", file, err)
 	}
 	return nil
+}
+
+// Claim says which kind of isolation makes places from now on. It is an error if there
+// are places of another kind: that one only can read, remove and keep them.
+func (d *Directory) Claim(kind string) error {
+	file := filepath.Join(d.Path, "isolation")
+	text, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	before := strings.TrimSpace(string(text))
+	if before == kind {
+		return nil
+	}
+	places, err := os.ReadDir(d.Builds())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if before != "" && len(places) > 0 {
+		return fmt.Errorf("%s has places of isolation %s: start the worker with that and its settings to deliver its builds, and remove the rest with builder-worker sweep --all --isolation %s",
+			d.Path, before, before)
+	}
+	return renameio.WriteFile(file, []byte(kind+"\n"), 0o644)
 }
 
 // KnownOwn reports whether that server has spoken our own version before.

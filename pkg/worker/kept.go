@@ -111,6 +111,9 @@ func (d *Directory) attachKept(box sandbox.Sandbox, log zerolog.Logger) (all []k
 			return nil, err
 		}
 		place, err := box.Reattach(string(name[:max(0, len(name)-1)]))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err // it would be swept
+		}
 		if err != nil {
 			log.Warn().Err(err).Stringer("build", id).Msg("the kept place of a build is gone")
 			if err := os.Remove(file); err != nil {

@@ -122,6 +122,62 @@ func TestKilled(t *testing.T) {
 	c.wish()
 }
 
+// detached is a sandbox that can not attach places at the moment.
+type detached struct{ sandbox.Sandbox }
+
+func (detached) Reattach(string) (sandbox.Place, error) { return nil, errors.New("no answer") }
+
+// TestDetached: what can not be attached for now is neither swept nor forgotten.
+func TestDetached(t *testing.T) {
+	s := newScripted(t, false)
+	path := t.TempDir()
+	p := newProcess(t, path, s)
+	c := s.accept()
+	id := c.start("echo kept > file")
+	c.until(func() bool { return s.build(id).over })
+	p.kill()
+	c.Close()
+	place, keep := filepath.Join(path, "builds", "b-kept-x"), filepath.Join(path, "kept", uuid.NewString())
+	if err := errors.Join(os.Mkdir(place, 0o700), os.WriteFile(keep, []byte("b-kept-x\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	refuses := func(what string) {
+		t.Helper()
+		dir, err := worker.OpenDirectory(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		box, err := sandbox.NewPlain(dir.Builds(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer box.Close()
+		if err := worker.Sweep(dir, detached{box}, false, zerolog.Nop()); err == nil {
+			t.Errorf("%s: swept", what)
+		}
+		err = worker.Run(t.Context(), t.Context(), worker.Config{Platform: "p", Dir: dir, Sandbox: detached{box}, Log: zerolog.Nop()})
+		if err == nil || !strings.Contains(err.Error(), "no answer") {
+			t.Errorf("%s: the worker runs: %v", what, err)
+		}
+	}
+	refuses("a kept place")
+	if _, err := os.Lstat(place); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(keep); err != nil {
+		t.Error(err)
+	}
+	refuses("the place of a build")
+	s.build(id).over = false
+	workIn(t, path, s)
+	c = s.greet()
+	c.resume(nil)
+	if e := c.store(id); e.files["file"] != "kept\n" {
+		t.Errorf("files %q", e.files)
+	}
+}
+
 // TestKilledCollecting kills a worker while it hashes what a build has left: the
 // build's own result is not lost.
 func TestKilledCollecting(t *testing.T) {

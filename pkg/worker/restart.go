@@ -30,6 +30,7 @@ func (w *holder) recover(ctx, over context.Context) error {
 			return err
 		}
 	}
+	var held []*build
 	err = w.Dir.spools(func(id uuid.UUID, s *spool, err error) error {
 		switch {
 		case errors.Is(err, errDamaged):
@@ -38,13 +39,22 @@ func (w *holder) recover(ctx, over context.Context) error {
 		case err != nil:
 			return err
 		}
-		w.takeUp(ctx, over, w.reopen(id, s))
-		return nil
+		b, err := w.reopen(id, s)
+		if err == nil {
+			held = append(held, b)
+		}
+		return err
 	})
-	if err != nil {
+	if err == nil {
+		err = w.Sandbox.Sweep()
+	}
+	if err != nil { // scripts that outlive this process run on
 		return err
 	}
-	return w.Sandbox.Sweep()
+	for _, b := range held {
+		w.takeUp(ctx, over, b)
+	}
+	return nil
 }
 
 // Sweep removes what a worker of that directory has left behind in a sandbox, but
@@ -70,8 +80,11 @@ func Sweep(dir *Directory, box sandbox.Sandbox, all bool, log zerolog.Logger) er
 		case err != nil:
 			return err
 		}
-		box.Reattach(s.place) //nolint:errcheck // one that is gone needs no keeping
-		return s.close()
+		_, err = box.Reattach(s.place)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // what is gone needs no keeping
+		}
+		return errors.Join(err, s.close())
 	})
 	if err != nil {
 		return err
@@ -110,21 +123,22 @@ func (d *Directory) sweepTail(name string) error {
 	return os.Remove(path)
 }
 
-// reopen makes the build of a spool and attaches its place.
-func (w *holder) reopen(id uuid.UUID, s *spool) *build {
+// reopen holds the build of a spool and attaches its place.
+func (w *holder) reopen(id uuid.UUID, s *spool) (*build, error) {
 	b := w.newBuild(id, s.start.Build.Job)
 	b.spool = s
+	w.update(func() { w.builds[b.id] = b })
 	var err error
-	if b.place, err = w.Sandbox.Reattach(s.place); err != nil {
-		b.place = nil
-		b.log.Warn().Err(err).Msg("the artifacts of a build are gone")
+	b.place, err = w.Sandbox.Reattach(s.place)
+	if errors.Is(err, fs.ErrNotExist) {
+		b.place, err = nil, nil
+		b.log.Warn().Msg("the artifacts of a build are gone")
 	}
-	return b
+	return b, err // what can not be attached now would be swept
 }
 
-// takeUp holds a build of an earlier process.
+// takeUp goes on with a build of an earlier process.
 func (w *holder) takeUp(ctx, over context.Context, b *build) {
-	w.update(func() { w.builds[b.id] = b })
 	if done := b.spool.view().done; done != nil {
 		b.log.Info().Stringer("result", done.Result).Msg("a build is delivered that ended before")
 		if b.place != nil {

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -209,6 +210,15 @@ func TestReattach(t *testing.T) {
 		t.Errorf("artifacts %v, %v", artifacts, err)
 	}
 	if err := again.Destroy(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Mkdir(filepath.Join(m.conf.Dir, left.Name()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.Reattach(left.Name()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without its dataset: %v", err)
+	}
+	if err := second.Sweep(); err != nil {
 		t.Error(err)
 	}
 }

@@ -20,7 +20,8 @@ type source interface {
 	origin() string
 	// fill makes the root of a place, which is an empty directory.
 	fill(ctx context.Context, name, root string) error
-	// reopen makes sure that the root of a place can be read, after a restart.
+	// reopen makes sure that the root of a place can be read, after a restart. The error
+	// is os.ErrNotExist if there is none any more.
 	reopen(ctx context.Context, name string) error
 	// limit bounds what can be written in it.
 	limit(ctx context.Context, name string, size int64) error
@@ -58,10 +59,21 @@ func (c *clones) fill(ctx context.Context, name, root string) error {
 	if err := c.do(ctx, zfsClone(c.conf.Snapshot, c.dataset(name), root)); err != nil {
 		return err
 	}
-	return c.reopen(ctx, name)
+	return c.mount(ctx, name)
 }
 
 func (c *clones) reopen(ctx context.Context, name string) error {
+	names, err := c.names(ctx)
+	if err == nil && !slices.Contains(names, name) {
+		err = fmt.Errorf("dataset %s: %w", c.dataset(name), os.ErrNotExist)
+	}
+	if err != nil {
+		return err
+	}
+	return c.mount(ctx, name)
+}
+
+func (c *clones) mount(ctx context.Context, name string) error {
 	mounted, err := c.conf.Run(ctx, zfsGet("mounted", c.dataset(name))...)
 	if err != nil || strings.TrimSpace(mounted) == "yes" {
 		return err
