@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,8 +45,9 @@ func (c *containers) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.cniPlugins, "cni-plugins", container.DefaultCNIPlugins, "container: `directories` of CNI plugins, with colons between them")
 }
 
-// config is what the flags say, but for the worker.
-func (c *containers) config() (container.Config, error) {
+// config is what the flags say, but for the worker. Images of other platforms than the
+// worker's need not be here.
+func (c *containers) config(s site) (container.Config, error) {
 	conf := container.Config{
 		Socket: c.socket, Images: map[string]string{}, Pull: container.Pull(c.pull), Runtime: c.runtime, User: c.user,
 		Capabilities: c.capabilities, ReadOnly: c.readOnly, Network: container.Network(c.network), CNIConfig: c.cniConfig, CNIPlugins: c.cniPlugins,
@@ -58,16 +60,27 @@ func (c *containers) config() (container.Config, error) {
 		if ref == "" {
 			return conf, fmt.Errorf("--image %q: name an image", text)
 		}
+		if other := conf.Images[platform]; other != "" {
+			return conf, fmt.Errorf("--image %q: there is %s already for the same platform", text, other)
+		}
 		conf.Images[platform] = ref
 	}
 	if len(conf.Images) == 0 {
 		return conf, errors.New("--isolation container needs --image")
 	}
-	return conf, conf.Valid()
+	if err := conf.Valid(); err != nil || s.platform == "" {
+		return conf, err
+	}
+	ref := cmp.Or(conf.Images[s.platform], conf.Images[""])
+	if ref == "" {
+		return conf, fmt.Errorf("no --image is for platform %s", s.platform)
+	}
+	conf.Images = map[string]string{"": ref}
+	return conf, nil
 }
 
-func (c *containers) check(ctx context.Context, _ site) []sandbox.Finding {
-	conf, err := c.config()
+func (c *containers) check(ctx context.Context, s site) []sandbox.Finding {
+	conf, err := c.config(s)
 	if err != nil {
 		return []sandbox.Finding{{What: "settings", Err: program.Usage(err)}}
 	}
@@ -75,7 +88,7 @@ func (c *containers) check(ctx context.Context, _ site) []sandbox.Finding {
 }
 
 func (c *containers) open(ctx context.Context, s site) (closingSandbox, error) {
-	conf, err := c.config()
+	conf, err := c.config(s)
 	if err != nil {
 		return nil, program.Usage(err)
 	}
@@ -123,7 +136,13 @@ skopeo or umoci, so that builds need no registry. It prints their names.`,
 			for _, name := range names {
 				fmt.Fprintln(cmd.OutOrStdout(), name)
 			}
-			return err
+			switch {
+			case err != nil:
+				return fmt.Errorf("%s: %w", args[0], err)
+			case len(names) == 0:
+				return fmt.Errorf("%s: no image in it has a name", args[0])
+			}
+			return nil
 		},
 	})
 	return []*cobra.Command{image}

@@ -17,6 +17,8 @@ func TestContainerRefused(t *testing.T) {
 	}{
 		"no image":   {nil, 2, "needs --image"},
 		"empty":      {[]string{"--image", "p="}, 2, `--image "p=": name an image`},
+		"platform":   {[]string{"--image", "q=i"}, 2, "no --image is for platform p"},
+		"twice":      {[]string{"--image", "p=i", "--image", "p=j"}, 2, "there is i already"},
 		"image":      {[]string{"--image", "Not An Image"}, 2, `image "Not An Image"`},
 		"pull":       {[]string{"--image", "i", "--pull", "maybe"}, 2, `pulling "maybe"`},
 		"network":    {[]string{"--image", "i", "--network", "a b"}, 2, `network "a b"`},

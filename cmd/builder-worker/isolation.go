@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"builder/pkg/job"
 	"builder/pkg/program"
 	"builder/pkg/sandbox"
 	"builder/pkg/worker"
@@ -34,10 +36,11 @@ type kind interface {
 
 // site is where a sandbox does its work.
 type site struct {
-	dir   *worker.Directory // nil for check
-	slots int
-	warm  int // places to prepare ahead
-	log   zerolog.Logger
+	dir      *worker.Directory // nil for check
+	platform string            // "" for check and sweep
+	slots    int
+	warm     int // places to prepare ahead
+	log      zerolog.Logger
 }
 
 type closingSandbox interface {
@@ -107,8 +110,8 @@ func checkCommand(o *options, kinds []kind) *cobra.Command {
 		Use:   "check",
 		Short: "Tell whether a kind of isolation works on this machine",
 		Long: `Check tells whether the chosen kind of isolation works on this machine, with the
-settings given, and if not, what is missing and what to do about it. A worker looks
-at the same when it starts, and takes no builds if something is missing.`,
+settings and limits given, and if not, what is missing and what to do about it. A
+worker looks at the same when it starts, and takes no builds if something is missing.`,
 		Example: `  builder-worker check --isolation none`,
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -116,26 +119,65 @@ at the same when it starts, and takes no builds if something is missing.`,
 			if err != nil {
 				return program.Usage(err)
 			}
-			missing := 0
-			out := cmd.OutOrStdout()
-			for _, f := range chosen.check(cmd.Context(), site{slots: o.slots, warm: o.warm, log: zerolog.Nop()}) {
-				if f.Err == nil {
-					fmt.Fprintf(out, "ok       %s\n", f.What)
-					continue
-				}
-				missing++
-				fmt.Fprintf(out, "missing  %s: %v\n", f.What, f.Err)
-				if f.Help != "" {
-					fmt.Fprintf(out, "         %s\n", f.Help)
-				}
+			if err := o.checkSettings(); err != nil {
+				return program.Usage(err)
 			}
-			if missing > 0 {
-				return fmt.Errorf("isolation %s does not work here", chosen.name())
+			resources, err := o.resources.Resources()
+			if err != nil {
+				return program.Usage(err)
 			}
-			_, err = fmt.Fprintf(out, "isolation %s works here\n", chosen.name())
-			return err
+			here := site{slots: o.slots, log: zerolog.Nop()}
+			findings := chosen.check(cmd.Context(), here)
+			if resources != (job.Resources{}) && !slices.ContainsFunc(findings, lacking) {
+				findings = append(findings, sandbox.Finding{
+					What: "limits " + resources.String(), Err: enforces(cmd.Context(), chosen, here, o.dir, resources),
+					Help: "leave it out, or choose another kind of isolation",
+				})
+			}
+			return report(cmd.OutOrStdout(), chosen, findings)
 		},
 	}
+}
+
+func lacking(f sandbox.Finding) bool { return f.Err != nil }
+
+// report prints what was found.
+func report(out io.Writer, k kind, findings []sandbox.Finding) error {
+	for _, f := range findings {
+		if f.Err == nil {
+			fmt.Fprintf(out, "ok       %s\n", f.What)
+			continue
+		}
+		fmt.Fprintf(out, "missing  %s: %v\n", f.What, f.Err)
+		if f.Help != "" {
+			fmt.Fprintf(out, "         %s\n", f.Help)
+		}
+	}
+	if slices.ContainsFunc(findings, lacking) {
+		return fmt.Errorf("isolation %s does not work here", k.name())
+	}
+	_, err := fmt.Fprintf(out, "isolation %s works here\n", k.name())
+	return err
+}
+
+// enforces makes a sandbox, in dir if that is there, to ask it which bounds it keeps.
+func enforces(ctx context.Context, k kind, s site, dir string, res job.Resources) (err error) {
+	if _, missing := os.Stat(dir); missing != nil {
+		dir = ""
+	}
+	if dir, err = os.MkdirTemp(dir, "builder-check-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sandbox.Remove(dir)) }()
+	if s.dir, err = worker.OpenDirectory(dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.dir.Close()) }()
+	box, err := k.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	return errors.Join(box.Enforces(res), box.Close())
 }
 
 // works is the check that a worker makes when it starts.

@@ -75,8 +75,11 @@ func prefix(text string) (netip.Prefix, error) {
 	return netip.PrefixFrom(address, address.BitLen()), err
 }
 
-func (k *jails) check(ctx context.Context, _ site) []sandbox.Finding {
+func (k *jails) check(ctx context.Context, s site) []sandbox.Finding {
 	conf, err := k.config()
+	if n := len(conf.Network.Addresses); err == nil && n > 0 && n < s.slots {
+		err = program.Usage(fmt.Errorf("%d addresses are given, and there are %d slots: name one --jail-address for each", n, s.slots))
+	}
 	if err != nil {
 		return []sandbox.Finding{{What: "settings", Err: err}}
 	}

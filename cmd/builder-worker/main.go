@@ -142,7 +142,7 @@ func run(ctx context.Context, platform string, o options, all []kind) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	here := site{dir: dir, slots: o.slots, warm: o.warm, log: log}
+	here := site{dir: dir, platform: platform, slots: o.slots, warm: o.warm, log: log}
 	if err := works(ctx, chosen, here); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"builder/pkg/program"
 	"builder/pkg/sandbox"
+	"builder/pkg/worker"
 )
 
 // TestMain lets the test binary be the worker, and its supervisor.
@@ -75,6 +77,14 @@ func TestRefused(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	dir, jails := t.TempDir(), t.TempDir()
+	d, err := worker.OpenDirectory(jails)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Claim("jail"), os.MkdirAll(filepath.Join(d.Builds(), "place"), 0o700), d.Close()); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		args   []string
 		status int
@@ -87,6 +97,11 @@ func TestRefused(t *testing.T) {
 		"root's":        {[]string{"a", "--isolation", "user", "--run-as", "root"}, 1, "account root can not be one"},
 		"run as":        {[]string{"a", "--run-as", "games"}, 2, "--run-as is a setting of --isolation user, not of none"},
 		"namespaces":    {[]string{"check", "--isolation", "user", "--namespaces"}, 2, "--namespaces is a setting of --isolation none"},
+		"check memory":  {[]string{"check", "--memory", "1GiB"}, 1, "isolation none does not work here"},
+		"check slots":   {[]string{"check", "--slots", "0"}, 2, "--slots 0"},
+		"jail's slots":  {[]string{"a", "--isolation", "jail", "--jail-base", "x", "--jail-network", "alias:lo1", "--jail-address", "127.0.2.1", "--persistent", "--slots", "2"}, 2, "1 addresses are given, and there are 2 slots"},
+		"sweep nothing": {[]string{"sweep", "--dir", dir}, 1, dir + " is no worker's directory"},
+		"another kind":  {[]string{"sweep", "--dir", jails}, 1, "has places of isolation jail"},
 		"isolation":     {[]string{"a", "--isolation", "glass"}, 2, `isolation "glass" is unknown`},
 		"protocol":      {[]string{"a", "--protocol", "7"}, 2, "protocol 7 is unknown"},
 		"variable":      {[]string{"a", "--env", "NO_SUCH_VARIABLE"}, 2, "NO_SUCH_VARIABLE"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -61,6 +62,13 @@ func (o options) check() error {
 		return errors.New("--store-auth-file and --store-ca need --store")
 	}
 	return nil
+}
+
+// checkSettings is check for the settings alone: a worker may be told the rest besides
+// the file that has them.
+func (o options) checkSettings() error {
+	o.persistent, o.dir = true, cmp.Or(o.dir, ".")
+	return o.check()
 }
 
 // openStore makes the store that is named, nil if none is.

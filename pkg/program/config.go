@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/pflag"
 )
@@ -27,8 +28,11 @@ func ReadConfig(f *pflag.FlagSet, name string) error {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		key, value, _ := strings.Cut(line, " ")
-		value = strings.TrimSpace(value)
+		key := line
+		if end := strings.IndexFunc(line, unicode.IsSpace); end >= 0 {
+			key = line[:end]
+		}
+		value := strings.TrimSpace(line[len(key):])
 		flag := f.Lookup(key)
 		switch {
 		case flag == nil:

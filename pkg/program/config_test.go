@@ -37,6 +37,7 @@ func TestReadConfig(t *testing.T) {
 	}{
 		{"nothing", "", nil, settings{Name: "default", Slots: 1}, ""},
 		{"all", "# a comment\n\n  name  a b \nslots 3\nenv A=1\nenv B=2 3\non\n", nil, settings{"a b", 3, []string{"A=1", "B=2 3"}, true}, ""},
+		{"tabs", "name\tx\nslots \t 3\n", nil, settings{Name: "x", Slots: 3}, ""},
 		{"a switch with its value", "on false\n", nil, settings{Name: "default", Slots: 1}, ""},
 		{"the command line wins", "slots 3\nname x", []string{"--slots", "5"}, settings{Name: "x", Slots: 5}, ""},
 		{"an unknown one", "name x\nslot 3\n", nil, settings{}, `:2: there is no setting "slot"`},

@@ -84,7 +84,7 @@ func quotactl(dir string, command uintptr, uid uint32, data unsafe.Pointer) erro
 	case errno == 0:
 		return nil
 	case errors.Is(errno, unix.ESRCH), errors.Is(errno, unix.ENOSYS), errors.Is(errno, unix.ENOTSUP), errors.Is(errno, unix.ENOTTY), errors.Is(errno, unix.ENODEV):
-		return fmt.Errorf("the file system of %s keeps no quotas of users (mount it with usrquota, and see quotaon(8)): %w", dir, errno)
+		return fmt.Errorf("the file system of %s keeps no quotas of users (mount it with usrquota, and see quotaon(8))", dir)
 	}
 	return fmt.Errorf("asking for the quota of a user in %s: %w", dir, errno)
 }

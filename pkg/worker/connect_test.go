@@ -229,6 +229,7 @@ func TestClaim(t *testing.T) {
 		kind          string
 		place, refuse bool
 	}{
+		{"none", true, false}, // by an earlier version
 		{"none", false, false},
 		{"jail", false, false},
 		{"jail", true, false},

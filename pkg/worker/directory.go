@@ -91,7 +91,11 @@ func (d *Directory) Claim(kind string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if before != "" && len(places) > 0 {
+	switch {
+	case len(places) == 0:
+	case before == "": // by an earlier version: of which kind they are is not known
+		return nil
+	default:
 		return fmt.Errorf("%s has places of isolation %s: start the worker with that and its settings to deliver its builds, and remove the rest with builder-worker sweep --all --isolation %s",
 			d.Path, before, before)
 	}

@@ -138,7 +138,7 @@ func Import(ctx context.Context, socket string, archive io.Reader) ([]string, er
 	defer shut(c)
 	found, err := c.Import(ctx, archive)
 	if err != nil {
-		return nil, fmt.Errorf("importing images: %w", err)
+		return nil, fmt.Errorf("importing images of an archive as docker save makes it, not compressed: %w", err)
 	}
 	var names []string
 	for _, image := range found {
