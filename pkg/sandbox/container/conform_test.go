@@ -6,7 +6,6 @@ import (
 	stdcontext "context"
 	"maps"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -19,14 +18,8 @@ import (
 
 // kind is what this package makes, on the daemon of a test.
 var kind = conform.Kind{
-	Name: "container",
-	Open: func(site conform.Site) (conform.Box, error) {
-		return container.Open(context(), container.Config{
-			Socket: os.Getenv("CONTAINER_TEST_SOCKET"), Dir: site.Dir, Worker: site.ID,
-			Images: map[string]string{"": "busybox"}, Pull: container.PullNever, Capabilities: []string{"MKNOD"},
-		})
-	},
-	Builds:   builds(),
+	Name:     "container",
+	Open:     func(site conform.Site) (conform.Box, error) { return container.Open(context(), config(site)) },
 	Promises: conform.Promises{CPUs: true, Memory: true, PIDs: true, Disk: true, NoNetwork: true, Private: true, Kept: true},
 	Except: map[string]string{
 		"exit/nothing_named_after_the_#!": "the kernel says of such a script only that it is none, and a shell runs it then",
@@ -36,13 +29,11 @@ var kind = conform.Kind{
 	},
 }
 
-// builds is how many builds in a row leave nothing: CONTAINER_BUILDS=200 takes a while.
-func builds() int {
-	n, err := strconv.Atoi(os.Getenv("CONTAINER_BUILDS"))
-	if err != nil {
-		return 20
+func config(site conform.Site) container.Config {
+	return container.Config{
+		Socket: os.Getenv("CONTAINER_TEST_SOCKET"), Dir: site.Dir, Worker: site.ID,
+		Images: map[string]string{"": "busybox"}, Pull: container.PullNever, Capabilities: []string{"MKNOD"},
 	}
-	return n
 }
 
 // made are the things with such names that a daemon has.

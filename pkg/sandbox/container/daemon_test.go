@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
-	conform.Main(m, kind)
+	conform.Main(m, kind, gvisor)
 	for _, d := range daemons {
 		if d.Daemon != nil {
 			d.Close()

@@ -16,7 +16,8 @@ import (
 //   - reaps what the script leaves behind, as every shell does while it waits;
 //   - can not be killed from inside, nor stopped by TERM, which it has no trap for;
 //   - writes the script's status to the workspace, in case that containerd loses
-//     it. If a signal ended the script, a shell says so in words before;
+//     it. If a signal ended the script, a shell says so in words before. An empty line
+//     at the start has it have room for that when the disk is full;
 //   - when the build is to end, gives the rest the time that it needs;
 //   - ends only when a worker is there that has the console open: what is in that FIFO
 //     is gone with the container.
@@ -25,6 +26,7 @@ import (
 // they are joined in a shell of its own, since some shells say what they have to say
 // of a command where its output goes. Bash as sh says nothing.
 const program = `exec 2>/builder/exit
+echo >&2
 [ -z "$BASH_VERSION" ] || set +o posix
 . /builder/control/start
 (exec "$@" 2>&1)
@@ -92,7 +94,7 @@ func readWritten(work string) written {
 	if err != nil || !bytes.HasSuffix(text, []byte("\n")) {
 		return written{}
 	}
-	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	lines := strings.Split(strings.Trim(string(text), "\n"), "\n")
 	code, err := strconv.ParseUint(lines[len(lines)-1], 10, 8)
 	return written{code: int(code), spoken: len(lines) > 1, whole: err == nil}
 }

@@ -89,6 +89,7 @@ func TestExit(t *testing.T) {
 		"INT":                 {"kill -INT $$", sandbox.Exit{Signal: syscall.SIGINT}},
 		"status like KILL":    {"exit 137", sandbox.Exit{Code: 137}},
 		"missing interpreter": {"#!/nowhere/sh\n", sandbox.Exit{Code: 127}},
+		"on a full disk":      {"dd if=/dev/zero of=a bs=64k 2>/dev/null; exit 137", sandbox.Exit{Code: 137}},
 		"first process":       {"kill -KILL 1; (setsid sleep 1000 &); exit 3", sandbox.Exit{Code: 3}},
 	}
 	each(t, func(t *testing.T, d *daemon) {
@@ -96,7 +97,7 @@ func TestExit(t *testing.T) {
 			s := open(t, d, func(c *container.Config) { c.Images[""] = image })
 			for name, test := range tests {
 				t.Run(image+"/"+name, func(t *testing.T) {
-					exit, console := run(t, s, sandbox.Spec{Script: []byte(test.script)})
+					exit, console := run(t, s, sandbox.Spec{Script: []byte(test.script), Resources: job.Resources{Disk: 4 << 20}})
 					if diff := cmp.Diff(test.want, exit, ignoreTimes); diff != "" {
 						t.Errorf("%s\nconsole %q", diff, console)
 					}

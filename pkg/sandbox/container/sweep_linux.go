@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // Containerd may still be doing what it was asked for by a worker that was killed since,
@@ -148,14 +149,36 @@ func removeTask(ctx context.Context, c client.Container) error {
 	task, err := c.Task(ctx, nil)
 	if err == nil {
 		_, err = task.Delete(ctx)
-	}
-	if errdefs.IsFailedPrecondition(err) { // it runs yet
-		_, err = task.Delete(ctx, client.WithProcessKill)
+		if errdefs.IsFailedPrecondition(err) { // it runs yet
+			_, err = task.Delete(ctx, client.WithProcessKill)
+		}
+		if err != nil && !errdefs.IsNotFound(err) && killCreated(ctx, task) {
+			_, err = task.Delete(ctx)
+		}
 	}
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
 	return err
+}
+
+// killCreated kills the first process of a task that was never started, to which runsc
+// sends no signal. It reports whether that is dead.
+func killCreated(ctx context.Context, task client.Task) bool {
+	status, err := task.Status(ctx)
+	if err != nil || status.Status != client.Created || task.Pid() == 0 {
+		return false
+	}
+	ended, err := task.Wait(ctx)
+	if err != nil || unix.Kill(int(task.Pid()), unix.SIGKILL) != nil {
+		return false
+	}
+	select {
+	case <-ended:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // removeGroups removes the cgroups of a container that some runtimes leave behind.

@@ -3,7 +3,6 @@ package jail_test
 import (
 	"context"
 	"os"
-	"strconv"
 	"testing"
 
 	"builder/pkg/sandbox/conform"
@@ -24,7 +23,6 @@ var kind = conform.Kind{
 		h := host(os.Getenv(hostVariable))
 		return jail.New(context.Background(), jail.Config{Dir: site.Dir, Worker: site.ID, Snapshot: standInSnapshot, Run: h.call})
 	},
-	Builds:   builds(),
 	Promises: conform.Promises{Disk: true, NoNetwork: true, Private: true, Kept: true},
 	Except: map[string]string{
 		"exit/interpreter_is_missing":     wording,
@@ -34,15 +32,6 @@ var kind = conform.Kind{
 		"no_network":                      noProcess,
 	},
 	Machine: func(site conform.Site) ([]string, error) { return host(os.Getenv(hostVariable)).has(site.ID), nil },
-}
-
-// builds is how many builds in a row leave nothing: JAIL_BUILDS=200 takes a while.
-func builds() int {
-	n, err := strconv.Atoi(os.Getenv("JAIL_BUILDS"))
-	if err != nil {
-		return 20
-	}
-	return n
 }
 
 // TestConformance runs what all kinds are held to. What the stand-ins do not keep is
