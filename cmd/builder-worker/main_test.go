@@ -102,6 +102,7 @@ func TestRefused(t *testing.T) {
 		"jail's slots":  {[]string{"a", "--isolation", "jail", "--jail-base", "x", "--jail-network", "alias:lo1", "--jail-address", "127.0.2.1", "--persistent", "--slots", "2"}, 2, "1 addresses are given, and there are 2 slots"},
 		"sweep nothing": {[]string{"sweep", "--dir", dir}, 1, dir + " is no worker's directory"},
 		"another kind":  {[]string{"sweep", "--dir", jails}, 1, "has places of isolation jail"},
+		"many pids":     {[]string{"a", "--pids", "4194304"}, 2, "use 4194303 at most"},
 		"isolation":     {[]string{"a", "--isolation", "glass"}, 2, `isolation "glass" is unknown`},
 		"protocol":      {[]string{"a", "--protocol", "7"}, 2, "protocol 7 is unknown"},
 		"variable":      {[]string{"a", "--env", "NO_SUCH_VARIABLE"}, 2, "NO_SUCH_VARIABLE"},

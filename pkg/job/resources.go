@@ -26,6 +26,9 @@ const (
 	minDisk   = 1 << 20
 )
 
+// mostCPUs is more than any machine has; kernels refuse numbers much beyond.
+const mostCPUs = 1e6
+
 // Check tells whether r may be a job's.
 func (r Resources) Check() error {
 	switch {
@@ -62,7 +65,7 @@ func smaller(a, b int64) int64 {
 // ParseCPUs reads a number of processors such as 2 or 0.5.
 func ParseCPUs(text string) (thousandths int64, err error) {
 	n, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(n > 0) || n > math.MaxInt32 {
+	if err != nil || !(n > 0) || n > mostCPUs {
 		return 0, fmt.Errorf("%q processors are not understood: use a positive number such as 2 or 0.5", text)
 	}
 	return int64(math.Round(n * 1000)), nil

@@ -43,7 +43,7 @@ func TestResources(t *testing.T) {
 func TestParseCPUs(t *testing.T) {
 	for text, want := range map[string]int64{
 		"1": 1000, "0.5": 500, "2.25": 2250, "64": 64000,
-		"": 0, "0": 0, "-1": 0, "NaN": 0, "Inf": 0, "two": 0, "1e300": 0,
+		"": 0, "0": 0, "-1": 0, "NaN": 0, "Inf": 0, "two": 0, "1e300": 0, "1000001": 0,
 	} {
 		got, err := job.ParseCPUs(text)
 		if got != want || (err != nil) != (want == 0) {

@@ -16,6 +16,9 @@ type ResourceFlags struct {
 	noNetwork          bool
 }
 
+// mostPIDs is what Linux numbers, less one for what starts a build. It refuses more.
+const mostPIDs = 1<<22 - 1
+
 // Add adds them to f.
 func (r *ResourceFlags) Add(f *pflag.FlagSet) {
 	f.StringVar(&r.cpus, "cpus", "", "`number` of processors that a build may use, such as 2 or 0.5")
@@ -28,6 +31,9 @@ func (r *ResourceFlags) Add(f *pflag.FlagSet) {
 // Resources are what was given; the error says what is not understood.
 func (r *ResourceFlags) Resources() (job.Resources, error) {
 	res := job.Resources{PIDs: r.pids, NoNetwork: r.noNetwork}
+	if r.pids > mostPIDs {
+		return res, fmt.Errorf("--pids %d: no system has so many: use %d at most", r.pids, mostPIDs)
+	}
 	for _, f := range []struct {
 		name, text string
 		parse      func(string) (int64, error)

@@ -53,6 +53,10 @@ func TestFencePIDs(t *testing.T) {
 			}
 			return
 		}
+		// More than the system lets the account have anyway.
+		if exit, _ := runFenced(t, p, sandbox.Spec{Resources: job.Resources{PIDs: 1 << 40}, Script: []byte("(exit 3)")}); exit.Code != 3 {
+			t.Errorf("without need of a limit: %+v", exit)
+		}
 		place := prepare(t, p, sandbox.Spec{Resources: res, Grace: 50 * time.Millisecond, Script: []byte("bomb() { bomb | bomb & bomb; }; echo; bomb 2>/dev/null")})
 		ctx, cancel := context.WithCancel(t.Context())
 		printed := make(consoleSignal, 1)

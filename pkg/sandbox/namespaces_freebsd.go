@@ -29,6 +29,11 @@ func (c confinement) leaveNetwork() error {
 func (c confinement) renounce() error { return nil }
 
 func setProcessLimit(most uint64) error {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &before); err != nil {
+		return err
+	}
+	most = min(most, uint64(before.Max)) // which only root can raise
 	return unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: int64(most), Max: int64(most)})
 }
 

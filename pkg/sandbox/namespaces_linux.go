@@ -173,6 +173,11 @@ func (c confinement) renounce() error {
 }
 
 func setProcessLimit(most uint64) error {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &before); err != nil {
+		return err
+	}
+	most = min(most, before.Max) // which only root can raise
 	return unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: most, Max: most})
 }
 
