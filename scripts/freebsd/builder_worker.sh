@@ -43,7 +43,8 @@ lock=$run/$jail.lock
 locked() {
 	if ! (set -C && echo $$ >"$lock") 2>/dev/null; then
 		holder=$(cat "$lock")
-		if [ -n "$holder" ] && kill -0 "$holder" 2>/dev/null; then
+		# Its number may be another process's by now.
+		if [ -n "$holder" ] && ps -o args= -p "$holder" 2>/dev/null | grep -q builder_worker; then
 			echo "builder_worker.sh: $jail is used by process $holder" >&2
 			exit 75
 		fi

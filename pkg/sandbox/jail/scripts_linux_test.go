@@ -270,6 +270,14 @@ func TestThrowaway(t *testing.T) {
 		t.Errorf("a worker that ends with 7: %d", got)
 	}
 	clean("a cycle")
+	// One that was killed has left the number of a process that now is another one.
+	if err := os.WriteFile(filepath.Join(dir, "builder-worker-a.lock"), fmt.Appendln(nil, os.Getpid()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := code(command("sweep", "a")); got != 0 {
+		t.Errorf("sweep with a lock of nobody's: %d", got)
+	}
+	clean("swept with a lock of nobody's")
 
 	if err := os.WriteFile(filepath.Join(dir, "long"), nil, 0o644); err != nil {
 		t.Fatal(err)
