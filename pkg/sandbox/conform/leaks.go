@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// leaks runs many builds, some of which leave processes and files behind, and
+// leaks runs many builds, bounded in every way, some of which leave processes and files behind, and
 // compares descriptors, processes and machine before and after.
 func (s *suite) leaks(t *testing.T) {
 	builds := cmp.Or(s.kind.Builds, 200)
@@ -21,6 +21,7 @@ func (s *suite) leaks(t *testing.T) {
 			script += "; (setsid sleep 1000 &)"
 		}
 		what, _ := spec(script)
+		what.Resources = everything(s.box)
 		place, err := s.box.Prepare(t.Context(), what)
 		if err != nil {
 			t.Fatal(err)

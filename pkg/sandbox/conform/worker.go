@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"builder/pkg/job"
 	"builder/pkg/sandbox"
 
 	"golang.org/x/sys/unix"
@@ -110,7 +111,7 @@ func build(box Box, last phase) error {
 	}
 	what, _ := spec(os.Getenv(scriptVariable))
 	what.Env = []string{markVariable + "=" + os.Getenv(markVariable)}
-	what.Grace = time.Hour
+	what.Grace, what.Resources = time.Hour, everything(box)
 	place, err := box.Prepare(context.Background(), what)
 	if err != nil {
 		return err
@@ -145,6 +146,17 @@ func build(box Box, last phase) error {
 		return err
 	}
 	return reach(atDestroyed, last, name)
+}
+
+// everything are all bounds that a sandbox keeps, too wide to matter: what is made for
+// them on the machine does.
+func everything(box Box) (all job.Resources) {
+	for _, bound := range []job.Resources{{CPUs: 100_000}, {Memory: 1 << 30}, {PIDs: 10_000}, {Disk: 64 << 20}, {NoNetwork: true}} {
+		if box.Enforces(bound) == nil {
+			all = all.Within(bound)
+		}
+	}
+	return all
 }
 
 // told is the console of a worker's build: a script says "running", and "stopping"

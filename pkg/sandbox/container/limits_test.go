@@ -56,7 +56,7 @@ func TestLimits(t *testing.T) {
 func TestForkBomb(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
 		place := prepare(t, open(t, d, nil), sandbox.Spec{
-			Script: []byte(`trap '' TERM; echo; bomb() { bomb | bomb & }; bomb 2>/dev/null; while :; do :; done`), Grace: 50 * time.Millisecond,
+			Script: []byte(`trap '' TERM; echo; bomb() { bomb | bomb & }; (bomb) 2>/dev/null; while :; do :; done`), Grace: 50 * time.Millisecond,
 			Resources: job.Resources{PIDs: 100, CPUs: 500},
 		})
 		ctx, cancel := stdcontext.WithCancel(t.Context())
