@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -94,6 +95,9 @@ func (p *place) run(ctx context.Context, console io.Writer, confine *request) (E
 	}
 	if confine != nil {
 		confine.send(h.conn) //nolint:errcheck // a supervisor that died for it does not answer what follows
+		var ahead sync.WaitGroup
+		ahead.Go(p.sandbox.supervise) // that of the next build, while this one runs
+		defer ahead.Wait()
 	}
 	exit, errno, idle, err := h.run(ctx, Command{
 		Dir: p.output(), Args: command(p.script(), p.spec.Script), Env: p.env, Grace: p.spec.Grace,

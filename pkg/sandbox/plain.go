@@ -219,13 +219,7 @@ func (p *Plain) makeSpare() (name string, err error) {
 func (p *Plain) stock() {
 	p.mu.Lock()
 	enough := p.closed || len(p.spares) >= p.slots
-	supervised := p.closed || len(p.idle) >= p.slots || p.fence == nil || p.fence.sudo
 	p.mu.Unlock()
-	if !supervised {
-		if h, err := p.start(nil); err == nil {
-			p.keep(h) //nolint:errcheck // it ends with its socket
-		}
-	}
 	if enough {
 		return
 	}
@@ -242,6 +236,20 @@ func (p *Plain) stock() {
 	if !keep {
 		p.forget(name)
 		remove(filepath.Join(p.root, name)) //nolint:errcheck // the next Sweep finds it
+	}
+}
+
+// supervise starts a supervisor in a fence for another build, if there are too few: it
+// runs one only. When that fails the build starts its own, and tells if that fails too.
+func (p *Plain) supervise() {
+	p.mu.Lock()
+	enough := p.closed || len(p.idle) >= p.slots || p.fence == nil || p.fence.sudo
+	p.mu.Unlock()
+	if enough {
+		return
+	}
+	if h, err := p.start(nil); err == nil {
+		p.keep(h) //nolint:errcheck // it ends with its socket
 	}
 }
 
