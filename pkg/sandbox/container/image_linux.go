@@ -4,7 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"runtime"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -111,8 +115,37 @@ func (i *images) unpack(ctx context.Context, image client.Image) error {
 // resolver speaks plain HTTP with this machine, HTTPS with all others.
 func resolver() remotes.Resolver {
 	return docker.NewResolver(docker.ResolverOptions{
-		Hosts: docker.ConfigureDefaultRegistries(docker.WithPlainHTTP(docker.MatchLocalhost)),
+		Hosts: docker.ConfigureDefaultRegistries(docker.WithPlainHTTP(docker.MatchLocalhost), docker.WithClient(registryClient())),
 	})
+}
+
+// registryPatience is how long a registry may send nothing of an image.
+var registryPatience = time.Minute
+
+func registryClient() *http.Client {
+	transport := docker.DefaultHTTPTransport(nil)
+	dial, patience := transport.DialContext, registryPatience
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return impatient{conn, patience}, nil
+	}
+	return &http.Client{Transport: transport}
+}
+
+// impatient is a connection from which something is to be read in time.
+type impatient struct {
+	net.Conn
+	patience time.Duration
+}
+
+func (c impatient) Read(p []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.patience)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
 }
 
 // refer completes the name of an image as docker does: debian:12 is
@@ -138,7 +171,7 @@ func Import(ctx context.Context, socket string, archive io.Reader) ([]string, er
 	defer shut(c)
 	found, err := c.Import(ctx, archive)
 	if err != nil {
-		return nil, fmt.Errorf("importing images of an archive as docker save makes it, not compressed: %w", err)
+		return nil, fmt.Errorf("importing images for linux/%s of an archive as docker save makes it, not compressed: %w", runtime.GOARCH, err)
 	}
 	var names []string
 	for _, image := range found {

@@ -7,17 +7,22 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"builder/pkg/sandbox"
 	"builder/pkg/sandbox/container"
 	"builder/pkg/sandbox/container/containertest"
+
+	"github.com/google/uuid"
 )
 
 // registry serves one image under every name, and counts who asks which one it is.
-func registry(t *testing.T) (address string, asked *atomic.Int32) {
+// It sends no more than half of the manifest if that is to be unsent.
+func registry(t *testing.T, unsent bool) (address string, asked *atomic.Int32) {
 	t.Helper()
 	layer, config, err := containertest.LayerAndConfig("")
 	if err != nil {
@@ -28,7 +33,7 @@ func registry(t *testing.T) (address string, asked *atomic.Int32) {
 		return map[string]any{"mediaType": kind, "size": len(data), "digest": containertest.Hash(data)}
 	}
 	manifest, err := json.Marshal(map[string]any{
-		"schemaVersion": 2, "mediaType": kind,
+		"schemaVersion": 2, "mediaType": kind, "annotations": map[string]string{"unlike": uuid.NewString()}, // others
 		"config": described("application/vnd.docker.container.image.v1+json", config),
 		"layers": []any{described("application/vnd.docker.image.rootfs.diff.tar", layer)},
 	})
@@ -50,16 +55,39 @@ func registry(t *testing.T) (address string, asked *atomic.Int32) {
 			w.Header().Set("Content-Type", kind)
 			w.Header().Set("Docker-Content-Digest", containertest.Hash(manifest))
 		}
+		if unsent && path.Base(r.URL.Path) == containertest.Hash(manifest) && r.Method == http.MethodGet {
+			w.Header().Set("Content-Type", kind)
+			w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+			w.Write(data[:len(data)/2])
+			w.(http.Flusher).Flush()
+			<-r.Context().Done() // the other side has closed
+			return
+		}
 		w.Write(data)
 	}))
 	t.Cleanup(server.Close)
 	return strings.TrimPrefix(server.URL, "http://"), asked
 }
 
+// TestPullStalls: a registry that stops sending does not keep a build waiting for ever.
+func TestPullStalls(t *testing.T) {
+	before := container.SetRegistryPatience(200 * time.Millisecond)
+	defer container.SetRegistryPatience(before)
+	each(t, func(t *testing.T, d *daemon) {
+		address, _ := registry(t, true)
+		s := open(t, d, func(c *container.Config) {
+			c.Pull, c.Images = container.PullAlways, map[string]string{"": address + "/stalls:1"}
+		})
+		if _, err := s.Prepare(t.Context(), sandbox.Spec{Build: "b"}); err == nil || !strings.Contains(err.Error(), "i/o timeout") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 // TestPull: an image is fetched when it has to be.
 func TestPull(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
-		address, asked := registry(t)
+		address, asked := registry(t, false)
 		for i, test := range []struct {
 			pull   container.Pull
 			asks   bool
