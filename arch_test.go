@@ -48,7 +48,7 @@ var imports = []struct {
 	{"pkg/client", []string{"pkg/job", "pkg/wire"}},
 	{"pkg/program", []string{"pkg/job"}},
 	{"cmd/builder-server", []string{"pkg/hooks", "pkg/job", "pkg/login", "pkg/program", "pkg/remote", "pkg/server", "pkg/store", "pkg/upload", "pkg/wire"}},
-	{"cmd/builder-worker", []string{"pkg/job", "pkg/login", "pkg/program", "pkg/remote", "pkg/sandbox", "pkg/sandbox/container", "pkg/sandbox/jail", "pkg/wire", "pkg/worker"}},
+	{"cmd/builder-worker", []string{"pkg/disk", "pkg/job", "pkg/login", "pkg/program", "pkg/remote", "pkg/sandbox", "pkg/sandbox/container", "pkg/sandbox/jail", "pkg/wire", "pkg/worker"}},
 	{"cmd/builder-client", []string{"pkg/client", "pkg/job", "pkg/program", "pkg/wire"}},
 }
 

@@ -41,6 +41,7 @@ type site struct {
 	slots    int
 	warm     int // places to prepare ahead
 	log      zerolog.Logger
+	trial    bool // nothing is going to be run in it
 }
 
 type closingSandbox interface {
@@ -126,7 +127,7 @@ worker looks at the same when it starts, and takes no builds if something is mis
 			if err != nil {
 				return program.Usage(err)
 			}
-			here := site{slots: o.slots, log: zerolog.Nop()}
+			here := site{slots: o.slots, log: zerolog.Nop(), trial: true}
 			findings := chosen.check(cmd.Context(), here)
 			if resources != (job.Resources{}) && !slices.ContainsFunc(findings, lacking) {
 				findings = append(findings, sandbox.Finding{

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
+	"builder/pkg/disk"
 	"builder/pkg/sandbox"
 
 	"github.com/spf13/pflag"
@@ -99,5 +102,52 @@ func (u *user) open(_ context.Context, s site) (closingSandbox, error) {
 	if err := os.Chmod(s.dir.Path, info.Mode().Perm()|0o011); err != nil { // a way to the builds, not a look at the rest
 		return nil, err
 	}
-	return sandbox.NewFenced(s.dir.Builds(), max(s.slots, s.warm), sandbox.Fence{Worker: s.dir.ID.String(), Accounts: accounts})
+	release, err := claim(accounts, s.trial)
+	if err != nil {
+		return nil, err
+	}
+	box, err := sandbox.NewFenced(s.dir.Builds(), max(s.slots, s.warm), sandbox.Fence{Worker: s.dir.ID.String(), Accounts: accounts})
+	if err != nil {
+		return nil, errors.Join(err, release())
+	}
+	return claiming{box, release}, nil
 }
+
+// claims has a directory for each account that a worker of root's uses, named by number.
+const claims = "/var/run/builder-worker/accounts"
+
+// claim keeps other workers from accounts, until release: one kills whatever runs as an
+// account. Workers that are not root's have no place that they all can write to, and
+// nobody else.
+func claim(accounts []sandbox.Account, trial bool) (release func() error, err error) {
+	var held []func() error
+	release = func() (err error) {
+		for _, unlock := range held {
+			err = errors.Join(err, unlock())
+		}
+		return err
+	}
+	if trial || os.Geteuid() != 0 {
+		return release, nil
+	}
+	for _, account := range accounts {
+		dir := filepath.Join(claims, strconv.FormatUint(uint64(account.UID), 10))
+		var unlock func() error
+		if err = os.MkdirAll(dir, 0o700); err == nil {
+			unlock, err = disk.Lock(dir)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("account %s can not be had, one worker at a time has it: %w", account.Name, err), release())
+		}
+		held = append(held, unlock)
+	}
+	return release, nil
+}
+
+// claiming is a sandbox with its claims.
+type claiming struct {
+	closingSandbox
+	release func() error
+}
+
+func (c claiming) Close() error { return errors.Join(c.closingSandbox.Close(), c.release()) }
