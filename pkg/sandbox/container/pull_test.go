@@ -4,6 +4,7 @@ package container_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"path"
@@ -78,7 +79,11 @@ func TestPullStalls(t *testing.T) {
 		s := open(t, d, func(c *container.Config) {
 			c.Pull, c.Images = container.PullAlways, map[string]string{"": address + "/stalls:1"}
 		})
-		if _, err := s.Prepare(t.Context(), sandbox.Spec{Build: "b"}); err == nil || !strings.Contains(err.Error(), "i/o timeout") {
+		place, err := s.Prepare(t.Context(), sandbox.Spec{Build: "b"})
+		if err == nil {
+			err = errors.Join(errors.New("it was pulled"), place.Destroy())
+		}
+		if !strings.Contains(err.Error(), "i/o timeout") {
 			t.Errorf("got %v", err)
 		}
 	})
