@@ -91,7 +91,7 @@ func (s *State) Finish(now time.Time, end End, backoff Backoff) (Finished, error
 	switch {
 	case end.Uncounted:
 	case serverEnded(e.Result):
-		e.Losses, e.Setbacks = losses(entry, e.Result), entry.Setbacks+1
+		e.Setbacks = entry.Setbacks + 1
 		wait = backoff.wait(int(e.Setbacks))
 	default:
 		e.Losses, e.Setbacks = losses(entry, e.Result), 0

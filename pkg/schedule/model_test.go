@@ -334,9 +334,11 @@ func (m *model) finish(now time.Time, end schedule.End) bool {
 			run.tries++
 			failures = run.tries
 		}
-		if result.Cause == job.WorkerLost && !wasParked {
+		switch {
+		case wasParked || result.Cause == job.ServerSide:
+		case result.Cause == job.WorkerLost:
 			e.losses++
-		} else if !wasParked {
+		default:
 			e.losses = 0
 		}
 		run.after = now.Add([]time.Duration{5, 20, 80, 300}[min(failures, 4)-1] * time.Second)

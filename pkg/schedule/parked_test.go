@@ -66,13 +66,17 @@ func TestParked(t *testing.T) {
 	}
 }
 
-// TestNotParked: what is no loss in a row does not park.
+// TestNotParked: what is no loss in a row does not park. What counts for nothing
+// neither parks nor begins the row anew.
 func TestNotParked(t *testing.T) {
-	for name, between := range map[string]schedule.End{
-		"an end of its own":         {Result: job.Result{Kind: job.Exited, Code: 1}},
-		"the server's doing":        {Result: job.Failure(job.ServerSide, "full")},
-		"the sandbox's doing":       {Result: job.Failure(job.NoSandbox, "no jail")},
-		"what the worker never had": {Result: lost, Uncounted: true},
+	for name, test := range map[string]struct {
+		between schedule.End
+		want    int32
+	}{
+		"an end of its own":         {schedule.End{Result: job.Result{Kind: job.Exited, Code: 1}}, 0},
+		"the sandbox's doing":       {schedule.End{Result: job.Failure(job.NoSandbox, "no jail")}, 0},
+		"the server's doing":        {schedule.End{Result: job.Failure(job.ServerSide, "full")}, 2},
+		"what the worker never had": {schedule.End{Result: lost, Uncounted: true}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := script("j", "p")
@@ -80,14 +84,10 @@ func TestNotParked(t *testing.T) {
 			s := queued(t, j)
 			lose(t, s, start, 2)
 			must(t, s, decide(t)(s.Execute(start, "j", "", nil)))
-			between.UUID = handOut(t, s, start, "p").UUID
-			must(t, s, decide(t)(s.Finish(start, between, schedule.DefaultBackoff)))
-			want := int32(0)
-			if between.Uncounted {
-				want = 2
-			}
-			if e := s.Entry("j"); e.Losses != want || e.Parked() {
-				t.Errorf("%d losses, want %d", e.Losses, want)
+			test.between.UUID = handOut(t, s, start, "p").UUID
+			must(t, s, decide(t)(s.Finish(start, test.between, schedule.DefaultBackoff)))
+			if e := s.Entry("j"); e.Losses != test.want || e.Parked() {
+				t.Errorf("%d losses, want %d", e.Losses, test.want)
 			}
 		})
 	}
