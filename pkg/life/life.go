@@ -111,7 +111,8 @@ func (b Build) Next(p Policy, now time.Time) Step {
 		}
 		return Step{Wait: left}
 	}
-	left := b.Started.Add(p.Limits.Timeout + p.Limits.Grace + OverdueSlack).Sub(now)
+	// One after the other: the sum of two long ones is more than a Duration can be.
+	left := b.Started.Add(p.Limits.Timeout).Add(p.Limits.Grace).Add(OverdueSlack).Sub(now)
 	return Step{Wait: max(left, time.Second), Overdue: left <= 0}
 }
 
@@ -138,7 +139,7 @@ func (b Build) stopping(p Policy, now time.Time) Step {
 	case b.Told.IsZero():
 		return Step{Wait: Idle} // it is about to be told
 	}
-	left := b.Told.Add(p.Limits.Grace + StopSlack).Sub(now)
+	left := b.Told.Add(p.Limits.Grace).Add(StopSlack).Sub(now)
 	if left <= 0 {
 		return Step{Decide: b.Wish}
 	}

@@ -2,6 +2,7 @@ package life_test
 
 import (
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -208,6 +209,21 @@ func TestArrived(t *testing.T) {
 			t.Errorf("after half of the time (-want +got):\n%s", diff)
 		}
 		b.Arrived = b.Arrived.Add(half)
+	}
+}
+
+// TestEndless: limits that are as long as can be do not wrap.
+func TestEndless(t *testing.T) {
+	endless := policy
+	endless.Limits.Timeout, endless.Limits.Grace = math.MaxInt64, math.MaxInt64
+	b := life.Build{Started: now, Connected: true}
+	for name, wish := range map[string]*job.Result{"running": nil, "stopping": &ends[cancelled]} {
+		t.Run(name, func(t *testing.T) {
+			b.Wish, b.Told = wish, now
+			if diff := cmp.Diff(life.Step{Wait: math.MaxInt64}, b.Next(endless, now)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
