@@ -39,10 +39,11 @@ type Dir struct {
 	Timeout, Grace time.Duration
 }
 
-// The defaults of Dir.
+// The defaults of Dir. The server waits for the end of its hooks when it is stopped,
+// and is to be gone in 5 seconds.
 const (
 	DefaultTimeout = 10 * time.Minute
-	DefaultGrace   = 5 * time.Second
+	DefaultGrace   = 3 * time.Second
 )
 
 // FailedError says which hooks failed.
