@@ -53,12 +53,15 @@ func (b *build) begin() error {
 	return nil
 }
 
-// tooOld is why a build can not be handed to a worker of that peer, nil if it can.
-func (b *build) tooOld(peer wire.Peer) error {
-	if res := b.Run.Job.Resources; res != (job.Resources{}) && !peer.Can(wire.CapResources) {
-		return fmt.Errorf("the job bounds what it uses (%v), and its worker is too old to see to that: upgrade the worker", res)
+// tooOld is why a build can not be handed to a worker of that program, nil if it can:
+// if it is able to bound what the build uses, or need not.
+func (b *build) tooOld(program string, able bool) error {
+	res := b.Run.Job.Resources
+	if able || res == (job.Resources{}) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("the job bounds what it uses (%v): its worker is %s and lacks %q, which this server, %s, asks for: upgrade the worker to this version or later",
+		res, program, wire.CapResources, b.Program)
 }
 
 // prepare makes the text that the build executes. What a template became is durable

@@ -203,7 +203,7 @@ func (h *held) handOut(ctx context.Context) (step life.Step, ok bool) {
 	l := h.link
 	h.mu.Unlock()
 	if noScript == nil && l != nil {
-		noScript = h.tooOld(l.peer)
+		noScript = h.tooOld(workerProgram(l.peer), l.peer.Can(wire.CapResources))
 	}
 	if noScript == nil && l != nil {
 		unsent = l.conn.Send(wire.Start{Build: buildStatus(h.Building), Script: text, Limits: h.limits, Resources: h.Run.Job.Resources})

@@ -29,7 +29,7 @@ func (r *running) introduced(identity string, capabilities ...string) *peer {
 	p := r.socket()
 	p.send(wire.ClientHello{Role: wire.Worker, Version: wire.OwnVersion})
 	p.receive(wire.KindWelcome)
-	p.send(wire.Introduce{Name: "tester", ID: identity, Capabilities: append(capabilities, wire.CapResume, wire.CapAlive)})
+	p.send(wire.Introduce{Name: "tester", Program: "worker 2", ID: identity, Capabilities: append(capabilities, wire.CapResume, wire.CapAlive)})
 	p.KeepAlive(time.Minute, deadline)
 	return p
 }

@@ -119,7 +119,7 @@ func TestSlots(t *testing.T) {
 // TestResources: what bounds a job reaches a worker that sees to it. Another one is
 // not given the job.
 func TestResources(t *testing.T) {
-	r := start(t)
+	r := start(t, func(c *server.Config) { c.Program = "server 3" })
 	frugal := job.Job{Name: "one", Platform: "p", Resources: job.Resources{Memory: 1 << 30, NoNetwork: true}}
 	if _, err := r.client().Schedule(t.Context(), frugal, []byte("x"), job.Plan{Period: job.Never}, false); err != nil {
 		t.Fatal(err)
@@ -129,9 +129,15 @@ func TestResources(t *testing.T) {
 	r.ended("one", 1)
 	old := r.requested(wire.WorkerVersion, "p")
 	r.execute("one")
-	for _, build := range r.ended("one", 2) {
-		if build.Result.Cause != job.Setup || !strings.Contains(build.Result.Text, "its worker is too old") {
+	for i, program := range []string{"one of protocol 5", "worker 2"} {
+		build := r.ended("one", 2)[i]
+		if build.Result.Cause != job.Setup {
 			t.Errorf("result %v", build.Result)
+		}
+		for _, word := range []string{program, "server 3", `"resources"`, "upgrade the worker"} {
+			if !strings.Contains(build.Result.Text, word) {
+				t.Errorf("result %q does not say %q", build.Result.Text, word)
+			}
 		}
 	}
 	old.Close()

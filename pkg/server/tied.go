@@ -28,6 +28,7 @@ type tied struct {
 	*build
 	conn     *wire.Conn
 	own      bool // the worker speaks our own version
+	program  string
 	sent     bool // the worker may have heard of it
 	unheard  bool // the worker was gone before: this was no try
 	finished bool // the worker waits for an answer to its Finish
@@ -46,7 +47,7 @@ func (b *tied) conduct(ctx context.Context, gone error) (job.Result, error) {
 		return job.Result{}, noScript
 	}
 	if noScript == nil {
-		noScript = b.tooOld(wire.Peer{}) // those that can be as new come back, too
+		noScript = b.tooOld(b.program, false) // those that can be as new come back, too
 	}
 	if noScript == nil && gone == nil {
 		b.sent = true

@@ -22,7 +22,7 @@ func (s *Server) serveWorker(ctx context.Context, conn *wire.Conn, peer wire.Pee
 		return s.serveLink(ctx, conn, peer, began, func() bool { return !open(nc) })
 	}
 	w := &workerSession{
-		Server: s, conn: conn, own: peer.Own(), address: conn.RemoteAddr(), since: time.Now(), name: workerName(conn, peer),
+		Server: s, conn: conn, own: peer.Own(), program: workerProgram(peer), address: conn.RemoteAddr(), since: time.Now(), name: workerName(conn, peer),
 		gone: func() bool { return !quiet(nc) },
 	}
 	defer w.ending.Wait()
@@ -55,6 +55,17 @@ func workerName(conn *wire.Conn, peer wire.Peer) string {
 	return shorten(peer.Name)
 }
 
+// workerProgram is what a worker runs, for people.
+func workerProgram(peer wire.Peer) string {
+	switch {
+	case !peer.Own():
+		return fmt.Sprintf("one of protocol %d", peer.Version)
+	case peer.Program == "":
+		return "one that tells no version"
+	}
+	return shorten(peer.Program)
+}
+
 // shorten bounds what a peer may call itself.
 func shorten(name string) string {
 	const most = 100
@@ -69,6 +80,7 @@ type workerSession struct {
 	*Server
 	conn    *wire.Conn
 	own     bool // speaks our own version
+	program string
 	name    string
 	address string
 	since   time.Time
@@ -183,7 +195,7 @@ func (s *Server) seen(ctx context.Context, platform string) error {
 // the worker is gone. sent is false when the worker has not heard of it; the
 // error says that the connection can not be used any more.
 func (w *workerSession) run(ctx context.Context, building *schedule.Building, gone error) (sent bool, err error) {
-	b := &tied{build: w.newBuild(building), conn: w.conn, own: w.own}
+	b := &tied{build: w.newBuild(building), conn: w.conn, own: w.own, program: w.program}
 	result, err := b.conduct(ctx, gone)
 	if halted(ctx, err) {
 		b.closeDraft()
