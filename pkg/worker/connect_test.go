@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -154,6 +155,66 @@ func TestDismissed(t *testing.T) {
 		}
 	case <-time.After(deadline):
 		t.Fatal("the worker does not end")
+	}
+}
+
+// TestGivingUp: which attempts count for a worker that gives up after one that failed
+// behind another.
+func TestGivingUp(t *testing.T) {
+	for name, tt := range map[string]struct {
+		runs    bool // a script, meanwhile
+		attempt func(c *connection)
+		gives   string // up, and says this
+	}{
+		"refused":                {false, func(c *connection) { c.resume(nil); c.send(wire.Failure{Text: "dropped"}) }, "2 attempts have failed, the last one: refused by the server: dropped"},
+		"broken while it greets": {false, func(*connection) {}, "2 attempts have failed"},
+		"broken later":           {false, func(c *connection) { c.resume(nil); c.wish() }, ""},
+		"each second one": {false, func(c *connection) {
+			c.Close()
+			c = c.s.greet()
+			c.resume(nil)
+			c.wish()
+			c.Close()
+		}, ""},
+		"asked to come later": {false, func(c *connection) { c.receive(wire.KindHolding); c.send(wire.Later{After: time.Millisecond}) }, ""},
+		"while a script runs": {true, func(*connection) {}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScripted(t, false)
+			w := work(t, s, func(c *worker.Config) { c.MaxRetries = 1 })
+			c := s.accept()
+			id, finish := uuid.Nil, func() {}
+			if tt.runs {
+				var script string
+				script, finish = gated(t)
+				id = c.start(script)
+				c.until(func() bool { return len(s.build(id).lines) == 2 })
+			}
+			c.Close()
+			attempts := 5
+			if tt.gives != "" {
+				attempts = 2
+			}
+			for range attempts {
+				c := s.greet()
+				tt.attempt(c)
+				c.Close()
+			}
+			if tt.gives != "" {
+				if err := <-w.done; !errors.Is(err, worker.ErrAway) || !strings.Contains(err.Error(), tt.gives) {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			c = s.greet()
+			c.resume(nil)
+			finish()
+			if tt.runs {
+				c.store(id)
+			}
+			c.wish()
+		})
 	}
 }
 

@@ -33,9 +33,9 @@ func TestLimits(t *testing.T) {
 			map[string]string{"file": "x\n"},
 		},
 		"silence": {
-			"for i in 1 2 3 4; do echo $i; sleep 0.1; done; sleep 1000",
+			"for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done; sleep 1000",
 			job.Limits{Timeout: time.Minute, Silence: 400 * time.Millisecond},
-			job.Silence, "nothing for 400ms", "1\n2\n3\n4",
+			job.Silence, "nothing for 400ms", "1\n2\n3\n4\n5\n6",
 			map[string]string{},
 		},
 		"grace": {

@@ -456,6 +456,20 @@ func TestOnceRefused(t *testing.T) {
 	}
 }
 
+// TestOnceLeft: so does one that has to leave its build in the directory.
+func TestOnceLeft(t *testing.T) {
+	s := newScripted(t, false)
+	w := work(t, s, func(c *worker.Config) { c.Persistent, c.Farewell = false, time.Millisecond })
+	w.leaves = true
+	c := s.accept()
+	id := c.start("echo x")
+	c.until(func() bool { return s.build(id).over })
+	w.kill()
+	if err := <-w.done; err == nil || !strings.Contains(err.Error(), "1 builds are not delivered: they are left in "+w.dir.Path) {
+		t.Errorf("error %v", err)
+	}
+}
+
 // TestRenew: when a worker is told to end while builds run and others are asked
 // for, it makes its connection anew, without asking.
 func TestRenew(t *testing.T) {
