@@ -214,6 +214,22 @@ func TestWorkerAway(t *testing.T) {
 	}
 }
 
+// TestAwayAnew: a server that starts has as much patience with workers that are away
+// as if they had gone in that moment.
+func TestAwayAnew(t *testing.T) {
+	r := start(t)
+	p, _ := r.handedOut()
+	p.Close()
+	r.away()
+	r.stop()
+	stopped := time.Now()
+	r.halt()
+	r.start()
+	if away := r.status().Building[0].Away; !away.After(stopped) {
+		t.Errorf("away since %v, the server was stopped at %v", away, stopped)
+	}
+}
+
 // TestCancelHeld cancels a build in all its states.
 func TestCancelHeld(t *testing.T) {
 	cancelled := job.Failure(job.Cancelled, "cancelled")

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -54,6 +55,32 @@ func TestHostileWorker(t *testing.T) {
 			}
 			p.gone()
 			if build := r.ended("one", 1)[0]; build.Result.Cause != job.WorkerLost || !strings.Contains(build.Result.Text, test.want) {
+				t.Errorf("result %v", build.Result)
+			}
+		})
+	}
+}
+
+// TestEndlessConsole: a worker that does not keep the limit of the console, of long
+// lines or of empty ones, loses the build before it fills the disk.
+func TestEndlessConsole(t *testing.T) {
+	const many = 50_000
+	for name, line := range map[string]job.Line{
+		"long lines":  {Data: bytes.Repeat([]byte("x"), many)},
+		"empty lines": {Data: bytes.Repeat([]byte("\n"), many), Flags: job.Many},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			bounded := job.Job{Name: "one", Platform: "p", Limits: job.Limits{MaxConsole: 256 << 10}, Retries: job.Retries{Tries: 1}}
+			if _, err := r.client().Schedule(t.Context(), bounded, []byte("x"), job.Plan{Period: job.Never}, false); err != nil {
+				t.Fatal(err)
+			}
+			p, id := r.handedOut()
+			sent := int64(0)
+			for sent < 1<<30/many*line.Count() && p.Send(wire.Lines{UUID: id, From: sent, Lines: []job.Line{line}}) == nil {
+				sent += line.Count()
+			}
+			if build := r.ended("one", 1)[0]; build.Result.Cause != job.WorkerLost || !strings.Contains(build.Result.Text, "262144 are allowed") {
 				t.Errorf("result %v", build.Result)
 			}
 		})
