@@ -71,7 +71,7 @@ Exit status 75: the server could not be reached in --max-retries attempts.`,
 		"`address` of the server: HOST or HOST:PORT (environment BUILDER_REMOTE)")
 	f.StringVar(&o.name, "name", "", "`name` that people are shown (default: the host's)")
 	f.StringVar(&o.dir, "dir", "", "`directory` for the worker's identity and its builds, one process at a time\n(default: a temporary one, gone afterwards)")
-	f.StringVar(&o.shutdownFile, "shutdown-file", "", "end as with SIGTERM when this `file`'s time changes")
+	f.StringVar(&o.shutdownFile, "shutdown-file", "", "end as with SIGTERM when this `file` appears, or its time changes")
 	f.BoolVar(&o.persistent, "persistent", false, "do one build after the other instead of one")
 	f.IntVar(&o.slots, "slots", 1, "`number` of builds at once, with --persistent")
 	f.IntVar(&o.warm, "warm", 0, "`number` of places that are prepared ahead of builds, beside what costs nothing")

@@ -49,7 +49,7 @@ func stops(parent context.Context, file string, log zerolog.Logger) (ctx, drain 
 			for drain.Err() == nil {
 				select {
 				case <-ticker.C:
-					if !fileTime(file).Equal(was) {
+					if touched(file, was) {
 						log.Info().Str("file", file).Msg(lastBuilds)
 						stop()
 					}
@@ -64,6 +64,13 @@ func stops(parent context.Context, file string, log zerolog.Logger) (ctx, drain 
 		watching.Wait()
 		stop()
 	}
+}
+
+// touched reports whether the file is there and has another time. That somebody tidies
+// it away, or that it can not be looked at for a moment, ends no worker.
+func touched(name string, was time.Time) bool {
+	now := fileTime(name)
+	return !now.IsZero() && !now.Equal(was)
 }
 
 // fileTime is when the file was changed; a file that is not there has none.

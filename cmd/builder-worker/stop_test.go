@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,6 +77,37 @@ func TestSignals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTouched: what of the shutdown file ends a worker.
+func TestTouched(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "stop")
+	write := func(day int) {
+		at := time.Date(2026, 1, day, 0, 0, 0, 0, time.UTC)
+		if err := errors.Join(os.WriteFile(file, nil, 0o644), os.Chtimes(file, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(what string, was time.Time, want bool) {
+		t.Helper()
+		if got := touched(file, was); got != want {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+	none := fileTime(file)
+	expect("is not there", none, false)
+	write(2)
+	expect("appears", none, true)
+	was := fileTime(file)
+	expect("stays", was, false)
+	write(3)
+	expect("is newer", was, true)
+	write(1)
+	expect("is older", was, true)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	expect("is removed", was, false)
 }
 
 // handOut gives a build to the worker that comes.
