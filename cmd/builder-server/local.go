@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -52,7 +55,40 @@ func localWorkers(ctx context.Context, o options, address net.Addr, log zerolog.
 			return nil
 		})
 	}
-	return group.Wait()
+	return errors.Join(group.Wait(), noteStopped(o.dir))
+}
+
+// stoppedFile has the identities of local workers that ended since their server was
+// stopped, until the next one has read it.
+func stoppedFile(dir string) string { return filepath.Join(dir, "v1", "workers", "stopped") }
+
+// noteStopped notes those that this server had, and others that are there.
+func noteStopped(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "v1", "workers", "*", "id"))
+	if err != nil {
+		return err
+	}
+	var all []byte
+	for _, file := range files {
+		id, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		all = append(all, id...)
+	}
+	return os.WriteFile(stoppedFile(dir), all, 0o644)
+}
+
+// takeStopped are the identities that the last server has noted, if it was stopped.
+func takeStopped(dir string) ([]string, error) {
+	text, err := os.ReadFile(stoppedFile(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return strings.Fields(string(text)), os.Remove(stoppedFile(dir))
 }
 
 // localWorker runs one worker to its end.

@@ -161,6 +161,9 @@ func serve(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if s.Stopped, err = takeStopped(o.dir); err != nil {
+		return err
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(bare(o.ip), strconv.Itoa(o.port)))
 	if err != nil {

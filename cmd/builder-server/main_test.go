@@ -21,6 +21,8 @@ import (
 	"builder/pkg/client"
 	"builder/pkg/job"
 	"builder/pkg/wire"
+
+	"github.com/google/uuid"
 )
 
 // bin is where TestMain builds the programs.
@@ -179,6 +181,36 @@ func TestLocalWorkers(t *testing.T) {
 	s.stop(t)
 	if alive(workers[0]) || alive(workers[1]) {
 		t.Error("a worker has outlived the server")
+	}
+}
+
+// TestLocalWorkersStopped: the server that is stopped ends what its workers build; the
+// run is built again, and that was no try.
+func TestLocalWorkersStopped(t *testing.T) {
+	args := []string{"--dir", t.TempDir(), "--config-dir", t.TempDir(), "--local-workers", "1"}
+	last := uuid.Nil
+	for range 2 {
+		s := start(t, args...)
+		c := client.New(s.address, client.Options{})
+		if last == uuid.Nil {
+			_, err := c.Schedule(t.Context(), job.Job{Name: "long", Platform: "local"}, []byte("sleep 1000"), job.Plan{Period: job.Never}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait(t, "a build", func() bool {
+			status, err := c.Status(t.Context())
+			if err != nil || len(status.Building) == 0 || status.Building[0].UUID == last {
+				return false
+			}
+			b := status.Building[0]
+			if last = b.UUID; b.Try != 1 {
+				t.Errorf("try %d", b.Try)
+			}
+			return true
+		})
+		c.Close()
+		s.stop(t)
 	}
 }
 

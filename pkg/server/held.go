@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -444,7 +445,8 @@ func (h *held) finish(ctx context.Context, step life.Step) {
 		h.notes = append(h.notes, "the artifacts are lacking, if there were any: the worker was away when the build ended")
 	}
 	h.mu.Unlock()
-	if err := h.end(ctx, *step.End, step.Uncounted); err != nil && !errors.Is(err, schedule.ErrEnded) {
+	stopped := h.left && h.condemned == nil && step.End.WorkerEnded() && slices.Contains(h.Stopped, h.worker)
+	if err := h.end(ctx, *step.End, step.Uncounted || stopped); err != nil && !errors.Is(err, schedule.ErrEnded) {
 		h.suspend() // the server ends
 	}
 }

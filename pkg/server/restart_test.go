@@ -5,8 +5,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"builder/pkg/job"
+	"builder/pkg/schedule"
 	"builder/pkg/server"
 	"builder/pkg/wire"
 
@@ -65,6 +67,50 @@ func TestRestart(t *testing.T) {
 				t.Errorf("%s: queue %+v", name, queue)
 			}
 		}
+	}
+}
+
+// TestStoppedWorkers: a worker that the last server took with it when it was stopped
+// loses its build, by its own word or since it does not come, as often as that may be:
+// no try is counted, and the job is not parked. Another worker's loss is one.
+func TestStoppedWorkers(t *testing.T) {
+	for name, test := range map[string]struct {
+		stopped string
+		comes   bool
+		tries   int
+	}{
+		"it comes back":         {"w", true, 0},
+		"it does not come back": {"w", false, 0},
+		"another one":           {"v", true, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, func(c *server.Config) {
+				c.Stopped, c.Backoff = []string{test.stopped}, schedule.Backoff{First: 1, Most: 1}
+				if !test.comes {
+					c.WorkerGrace = time.Millisecond
+				}
+			})
+			for i := range 4 { // more often than there are tries, and than a job is parked after
+				p, id := r.handedOut()
+				p.send(lines(id, 0, "printed"))
+				r.watch(wire.Watch{What: id.String()}).expect(t, "begin 1", "line printed")
+				r.restart()
+				if test.comes {
+					p, m := r.returning("w", wire.Held{UUID: id, Lines: 1})
+					resumed(t, m, id, 1)
+					p.send(wire.Done{UUID: id, Lines: 1, Result: job.Failure(job.Restarted, "worker restarted")})
+					stored(t, p, id)
+					p.Close()
+				}
+				r.ended("one", i+1)
+				if queue := r.platform("p").Queue; len(queue) != 1 || queue[0].Tries != test.tries {
+					t.Fatalf("queue %+v", queue)
+				}
+				if test.tries > 0 {
+					return
+				}
+			}
+		})
 	}
 }
 

@@ -63,6 +63,10 @@ type Config struct {
 	// WorkerGrace is how long a worker that can come back may be away before its
 	// builds are lost; 0 means DefaultWorkerGrace.
 	WorkerGrace time.Duration
+	// Stopped are the identities of workers that the last server took with it when it
+	// was stopped: that their builds end so is no try, and tells nothing of the job. It
+	// may be set up to Serve.
+	Stopped []string
 	// CollectTimeout is how long the artifacts of a build may take whose result was
 	// decided here, and how long nothing may come of those of others; 0 means
 	// DefaultCollectTimeout.
