@@ -64,17 +64,21 @@ func stoppedFile(dir string) string { return filepath.Join(dir, "v1", "workers",
 
 // noteStopped notes those that this server had, and others that are there.
 func noteStopped(dir string) error {
-	files, err := filepath.Glob(filepath.Join(dir, "v1", "workers", "*", "id"))
+	workers := filepath.Dir(stoppedFile(dir))
+	entries, err := os.ReadDir(workers)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // stopped before any of them began
+	}
 	if err != nil {
 		return err
 	}
 	var all []byte
-	for _, file := range files {
-		id, err := os.ReadFile(file)
-		if err != nil {
+	for _, entry := range entries {
+		id, err := os.ReadFile(filepath.Join(workers, entry.Name(), "id"))
+		if err != nil && entry.IsDir() && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		all = append(all, id...)
+		all = append(append(all, id...), '\n')
 	}
 	return os.WriteFile(stoppedFile(dir), all, 0o644)
 }
