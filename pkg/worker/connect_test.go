@@ -166,7 +166,11 @@ func TestGivingUp(t *testing.T) {
 		attempt func(c *connection)
 		gives   string // up, and says this
 	}{
-		"refused":                {false, func(c *connection) { c.resume(nil); c.send(wire.Failure{Text: "dropped"}) }, "2 attempts have failed, the last one: refused by the server: dropped"},
+		"refused": {false, func(c *connection) {
+			c.resume(nil)
+			c.send(wire.Failure{Text: "dropped"})
+			c.gone()
+		}, "2 attempts have failed, the last one: refused by the server: dropped"},
 		"broken while it greets": {false, func(*connection) {}, "2 attempts have failed"},
 		"broken later":           {false, func(c *connection) { c.resume(nil); c.wish() }, ""},
 		"each second one": {false, func(c *connection) {
@@ -176,7 +180,11 @@ func TestGivingUp(t *testing.T) {
 			c.wish()
 			c.Close()
 		}, ""},
-		"asked to come later": {false, func(c *connection) { c.receive(wire.KindHolding); c.send(wire.Later{After: time.Millisecond}) }, ""},
+		"asked to come later": {false, func(c *connection) {
+			c.receive(wire.KindHolding)
+			c.send(wire.Later{After: time.Millisecond})
+			c.gone()
+		}, ""},
 		"while a script runs": {true, func(*connection) {}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

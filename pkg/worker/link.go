@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -119,7 +120,7 @@ func (l *link) serve(ctx, drain context.Context) error {
 				l.Log.Warn().Err(full).Msg("no further build is asked for")
 				again = time.After(roomPause)
 			} else if err := l.ask(); err != nil {
-				return err
+				return cmp.Or(context.Cause(l.alive), err) // what the server said meanwhile is why
 			}
 		}
 		select {
