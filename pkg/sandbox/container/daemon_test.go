@@ -3,6 +3,7 @@
 package container_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,8 +39,10 @@ type daemon struct {
 }
 
 // daemons are the versions that are tested: the system's, and that which
-// scripts/containerd has installed.
-var daemons = []*daemon{newDaemon("system", ""), newDaemon("v2", containertest.Installed("containerd-2.4.2"))}
+// scripts/containerd has installed, each with the same CONTAINERD_VERSION.
+var daemons = []*daemon{newDaemon("system", ""), newDaemon(installed, containertest.Installed(installed))}
+
+var installed = "containerd-" + cmp.Or(os.Getenv("CONTAINERD_VERSION"), "2.4.2")
 
 func newDaemon(name, bin string) *daemon {
 	d := &daemon{name: name, bin: bin}
