@@ -3,15 +3,22 @@ package conform
 import (
 	"cmp"
 	"os"
+	"strconv"
 	"testing"
 )
 
-// leaks runs many builds, bounded in every way, some of which leave processes and files behind, and
-// compares descriptors, processes and machine before and after.
+// leaks runs many builds (BUILDS), bounded in every way, some of which leave processes and files
+// behind, and compares descriptors, processes and machine before and after.
 func (s *suite) leaks(t *testing.T) {
 	builds := cmp.Or(s.kind.Builds, 200)
 	if testing.Short() {
 		builds = 20
+	}
+	if asked := os.Getenv("BUILDS"); asked != "" {
+		var err error
+		if builds, err = strconv.Atoi(asked); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.run(t, "true")
 	before, machine := census(t), s.look(t, s.site)
