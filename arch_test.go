@@ -19,6 +19,7 @@ var imports = []struct {
 	may  []string
 }{
 	{"pkg/der", nil},
+	{"pkg/stack", nil},
 	{"pkg/disk", nil},
 	{"pkg/disk/disktest", []string{"pkg/disk"}},
 	{"pkg/job", []string{"pkg/der"}},
@@ -41,9 +42,9 @@ var imports = []struct {
 	{"pkg/sandbox/container/containertest", []string{"pkg/sandbox/container"}},
 	{"pkg/sandbox/conform", []string{"pkg/job", "pkg/sandbox"}},
 	{"pkg/sandbox/jail", []string{"pkg/job", "pkg/sandbox"}},
-	{"pkg/worker", []string{"pkg/disk", "pkg/job", "pkg/remote", "pkg/sandbox", "pkg/wire"}},
+	{"pkg/worker", []string{"pkg/disk", "pkg/job", "pkg/remote", "pkg/sandbox", "pkg/stack", "pkg/wire"}},
 	{"pkg/server", []string{
-		"pkg/console", "pkg/disk", "pkg/hooks", "pkg/job", "pkg/journal", "pkg/life", "pkg/remote", "pkg/retention", "pkg/schedule", "pkg/store", "pkg/template", "pkg/upload", "pkg/wire",
+		"pkg/console", "pkg/disk", "pkg/hooks", "pkg/job", "pkg/journal", "pkg/life", "pkg/remote", "pkg/retention", "pkg/schedule", "pkg/stack", "pkg/store", "pkg/template", "pkg/upload", "pkg/wire",
 	}},
 	{"pkg/client", []string{"pkg/job", "pkg/wire"}},
 	{"pkg/program", []string{"pkg/job"}},

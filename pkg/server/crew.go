@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"builder/pkg/stack"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
@@ -99,6 +100,7 @@ func (c *crew) begin(ctx context.Context, h *held) {
 	c.held[h.UUID] = h
 	c.mu.Unlock()
 	c.conducting.Go(func() {
+		stack.Grow()
 		h.conduct(ctx)
 		select {
 		case <-h.live.ended:

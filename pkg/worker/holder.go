@@ -10,6 +10,7 @@ import (
 
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
+	"builder/pkg/stack"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
@@ -114,6 +115,7 @@ func (w *holder) begin(ctx, over context.Context, s wire.Start) (*build, error) 
 	}
 	shut := context.AfterFunc(ctx, func() { stop(errShutDown) })
 	w.tasks.Go(func() {
+		stack.Grow()
 		defer stop(nil)
 		defer shut()
 		b.run(running, over, s)
@@ -154,6 +156,7 @@ func (w *holder) stopBuild(m wire.Stop) {
 func (w *holder) release(b *build, refused string) {
 	w.update(func() { b.over = true })
 	w.tasks.Go(func() {
+		stack.Grow()
 		b.stop(&stopped{job.Failure(job.Cancelled, "the server has no use for the build: %s", refused)})
 		<-b.ended
 		w.endPutting(b)

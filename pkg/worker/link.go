@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"builder/pkg/stack"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
@@ -196,6 +197,7 @@ func (l *link) send(b *build, from int64) {
 	l.couriers[b.id] = c
 	l.mu.Unlock()
 	l.active.Go(func() {
+		stack.Grow()
 		defer stop()
 		c.run(ctx)
 	})
