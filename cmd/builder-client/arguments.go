@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"builder/pkg/program"
@@ -9,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// arguments wants exactly these; the last may be optional: "[JOB]".
+// arguments wants exactly these, none of them empty; the last may be optional: "[JOB]".
 func arguments(names ...string) cobra.PositionalArgs {
 	least := len(names)
 	if least > 0 && strings.HasPrefix(names[least-1], "[") {
@@ -21,6 +22,9 @@ func arguments(names ...string) cobra.PositionalArgs {
 			return usagef("missing: %s", strings.Join(names[len(args):least], ", "))
 		case len(args) > len(names):
 			return usagef("unexpected argument %q", args[len(names)])
+		}
+		if i := slices.Index(args, ""); i >= 0 {
+			return usagef("%s is empty", strings.Trim(names[i], "[]"))
 		}
 		return nil
 	}

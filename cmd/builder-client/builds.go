@@ -34,9 +34,7 @@ inputs (opam-switch, build-environment, system-packages).`,
 			}
 			name := ""
 			if len(args) > 0 {
-				if name = args[0]; name == "" {
-					return usagef("JOB is empty")
-				}
+				name = args[0]
 			}
 			reply, err := c.List(cmd.Context(), name, limit)
 			if err != nil {

@@ -24,9 +24,6 @@ in the schedule. What has ended already can not be cancelled: that is an error.`
 		Args:              arguments("JOB or UUID"),
 		ValidArgsFunction: completeJob(o),
 		RunE: o.run(func(cmd *cobra.Command, c *client.Client, args []string) error {
-			if args[0] == "" {
-				return usagef("JOB or UUID is empty")
-			}
 			if err := c.Cancel(cmd.Context(), args[0], reason); err != nil {
 				return err
 			}

@@ -26,9 +26,6 @@ is 1, and what was written is not to be used.`,
 		Args:              arguments("JOB or UUID", "PATH"),
 		ValidArgsFunction: completeJob(o),
 		RunE: o.run(func(cmd *cobra.Command, c *client.Client, args []string) error {
-			if args[1] == "" {
-				return usagef("PATH is empty")
-			}
 			build, err := describe(cmd, c, args[0], platform)
 			if err != nil {
 				return err

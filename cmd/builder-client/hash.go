@@ -31,9 +31,6 @@ status is 1.`,
 			if limit <= 0 {
 				return usagef("--limit %d: the number must be positive", limit)
 			}
-			if args[0] == "" {
-				return usagef("SHA256 or FILE is empty")
-			}
 			sum, err := hashNamed(cmd.InOrStdin(), args[0])
 			if err != nil {
 				return err

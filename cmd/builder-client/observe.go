@@ -32,8 +32,6 @@ ended, in place of the console.`,
 		ValidArgsFunction: completeJob(o),
 		RunE: o.run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			switch {
-			case args[0] == "":
-				return usagef("JOB or UUID is empty")
 			case from < 0:
 				return usagef("--from %d: the number must not be negative", from)
 			}

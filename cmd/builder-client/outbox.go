@@ -88,9 +88,7 @@ func outboxChange(o *options, action wire.OutboxAction, cmd *cobra.Command, done
 		case len(args) > 0 && all:
 			return usagef("give a UUID or --all, not both")
 		case len(args) > 0:
-			if what = args[0]; what == "" {
-				return usagef("UUID is empty")
-			}
+			what = args[0]
 		}
 		reply, err := c.OutboxChange(cmd.Context(), wire.OutboxChange{Action: action, What: what, Remote: to})
 		if err != nil {

@@ -34,9 +34,6 @@ enough. One that is not pinned stays so.`,
 
 func (o *options) pin(unpin bool, done string) func(*cobra.Command, []string) error {
 	return o.run(func(cmd *cobra.Command, c *client.Client, args []string) error {
-		if args[0] == "" {
-			return usagef("UUID is empty")
-		}
 		id, err := c.Pin(cmd.Context(), args[0], unpin)
 		if err != nil {
 			return err

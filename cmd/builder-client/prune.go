@@ -29,9 +29,7 @@ an hour. With --dry-run nothing is removed.`,
 		RunE: o.run(func(cmd *cobra.Command, c *client.Client, args []string) error {
 			name := ""
 			if len(args) > 0 {
-				if name = args[0]; name == "" {
-					return usagef("JOB is empty")
-				}
+				name = args[0]
 			}
 			reply, err := c.Prune(cmd.Context(), name, dry)
 			if err != nil {
