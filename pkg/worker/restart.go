@@ -131,8 +131,8 @@ func (w *holder) reopen(id uuid.UUID, s *spool) (*build, error) {
 	var err error
 	b.place, err = w.Sandbox.Reattach(s.place)
 	if errors.Is(err, fs.ErrNotExist) {
+		b.log.Warn().Err(err).Msg("the artifacts of a build are gone")
 		b.place, err = nil, nil
-		b.log.Warn().Msg("the artifacts of a build are gone")
 	}
 	return b, err // what can not be attached now would be swept
 }
