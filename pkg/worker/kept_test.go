@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,15 +90,8 @@ func TestKeepFailed(t *testing.T) {
 		keeps(t, path, ids, "cd")
 	})
 	t.Run("swept", func(t *testing.T) {
-		dir, err := worker.OpenDirectory(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		dir, box := openPlaces(t, path)
 		defer dir.Close()
-		box, err := sandbox.NewPlain(dir.Builds(), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
 		defer box.Close()
 		// What a worker leaves that is killed when it makes a spool, or removes one.
 		for _, name := range []string{uuid.NewString(), uuid.NewString() + ".0"} {
@@ -118,4 +112,18 @@ func TestKeepFailed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// openPlaces opens the directory of a worker that does not run, and its places.
+func openPlaces(t testing.TB, path string) (*worker.Directory, *sandbox.Plain) {
+	t.Helper()
+	dir, err := worker.OpenDirectory(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := sandbox.NewPlain(dir.Builds(), 0)
+	if err != nil {
+		t.Fatal(errors.Join(err, dir.Close()))
+	}
+	return dir, box
 }

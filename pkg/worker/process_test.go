@@ -143,20 +143,13 @@ func TestDetached(t *testing.T) {
 	}
 	refuses := func(what string) {
 		t.Helper()
-		dir, err := worker.OpenDirectory(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		dir, box := openPlaces(t, path)
 		defer dir.Close()
-		box, err := sandbox.NewPlain(dir.Builds(), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
 		defer box.Close()
 		if err := worker.Sweep(dir, detached{box}, false, zerolog.Nop()); err == nil {
 			t.Errorf("%s: swept", what)
 		}
-		err = worker.Run(t.Context(), t.Context(), worker.Config{Platform: "p", Dir: dir, Sandbox: detached{box}, Log: zerolog.Nop()})
+		err := worker.Run(t.Context(), t.Context(), worker.Config{Platform: "p", Dir: dir, Sandbox: detached{box}, Log: zerolog.Nop()})
 		if err == nil || !strings.Contains(err.Error(), "no answer") {
 			t.Errorf("%s: the worker runs: %v", what, err)
 		}
