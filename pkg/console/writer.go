@@ -19,7 +19,7 @@ const flushSize = 256 << 10
 var errClosed = fmt.Errorf("writing console: %w", os.ErrClosed)
 
 // Writer appends to a console. Append, SetPartial, Flush, Sync and Close are for
-// one goroutine at a time; Observe, Lines and Size are safe to be called from any.
+// one goroutine at a time; the others are safe to be called from any.
 //
 // After an error of a write or a sync it is not known what the files hold behind
 // the last good Flush: the Writer keeps returning that error, and what remains to
@@ -297,6 +297,27 @@ func (w *Writer) Lines() int64 { return w.now().lines }
 
 // Size is the number of octets of the text that were flushed.
 func (w *Writer) Size() int64 { return w.now().size }
+
+// DiskSize is how many octets both files have, of what was flushed.
+func (w *Writer) DiskSize() int64 {
+	v := w.now()
+	return v.size + v.pieces*entrySize
+}
+
+// Octets are those of both files, as far as they were flushed.
+func (w *Writer) Octets() (text, index []byte, err error) {
+	v := w.now()
+	text, index = make([]byte, v.size), make([]byte, v.pieces*entrySize)
+	for _, part := range []struct {
+		file   disk.File
+		octets []byte
+	}{{w.files.text, text}, {w.files.index, index}} {
+		if _, err := part.file.ReadAt(part.octets, 0); err != nil {
+			return nil, nil, fmt.Errorf("reading console: %w", err)
+		}
+	}
+	return text, index, nil
+}
 
 func (w *Writer) now() view {
 	w.mu.Lock()

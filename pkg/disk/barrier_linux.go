@@ -11,7 +11,8 @@ import (
 
 // OpenBarrier implements [FS], by syncfs(2). The kernel remembers with the open
 // directory which errors of its file system were reported: those of any write
-// since then are, whatever became of the file.
+// since then are, whatever became of the file. Names are data of the file system's
+// own, or lie in its journal: syncfs writes both.
 func (OS) OpenBarrier(dir string) (Barrier, error) {
 	if err := syncfsReports(); err != nil {
 		return nil, &os.PathError{Op: "barrier", Path: dir, Err: err}

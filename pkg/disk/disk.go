@@ -10,9 +10,9 @@
 // can not be tested against a power cut, and does not sync the directory.
 //
 // The one invariant that callers build on: data is durable when [File.Sync] of its
-// file, or a [Barrier] around it, has returned nil, a name is durable when
-// [FS.SyncDir] of its directory has returned nil, and neither says anything about the
-// other.
+// file has returned nil, a name is durable when [FS.SyncDir] of its directory has
+// returned nil, and neither says anything about the other. A [Barrier] around both is
+// both.
 package disk
 
 import (

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"builder/pkg/console"
+	"builder/pkg/disk"
 	"builder/pkg/job"
 
 	"github.com/google/uuid"
@@ -60,7 +61,7 @@ func (d *Draft) commit(b job.Build) (job.Build, error) {
 		return job.Build{}, err
 	}
 	d.written = true // or not, whatever is returned from here on
-	if err := d.syncRecord(data); err != nil {
+	if err := d.keepRecord(data); err != nil {
 		return job.Build{}, err
 	}
 	d.end()
@@ -78,26 +79,49 @@ func (d *Draft) end() {
 	d.hold.release()
 }
 
-// syncRecord writes the record and makes it, the console, the names of both and
-// that of the build's directory durable. It is one barrier, all syncs run at once:
-// a power cut may leave any part of this, which Recorded finds out.
-func (d *Draft) syncRecord(data []byte) error {
+// keepRecord writes the record and makes it durable, and the console: by the log if
+// they are small.
+func (d *Draft) keepRecord(data []byte) error {
+	if int64(len(data))+d.console.DiskSize() <= maxAhead {
+		logged, err := d.store.ahead.commit(d.generation, func() (entry, error) {
+			text, index, err := d.console.Octets()
+			if err == nil {
+				err = d.writeRecord(data, nil)
+			}
+			return entry{place: d.place, record: data, text: text, index: index}, err
+		})
+		if logged {
+			return err
+		}
+	}
+	return d.writeRecord(data, d.syncRecord)
+}
+
+// writeRecord writes the record, and calls then with the file if that is not nil.
+func (d *Draft) writeRecord(data []byte, then func(disk.File) error) error {
 	f, err := d.store.fsys.OpenFile(filepath.Join(d.dir, recordFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	if err == nil {
-		var group errgroup.Group
-		group.Go(d.console.Sync)
-		group.Go(func() error { return d.store.dirs.sync(d.pending) })
-		group.Go(func() error { return f.Sync() })
-		err = group.Wait()
+	if err == nil && then != nil {
+		err = then(f)
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	return err
+}
+
+// syncRecord makes the record, the console, the names of both and that of the build's
+// directory durable. All syncs run at once: a power cut may leave any part of this,
+// which Recorded finds out.
+func (d *Draft) syncRecord(record disk.File) error {
+	var group errgroup.Group
+	group.Go(d.console.Sync)
+	group.Go(func() error { return d.store.dirs.sync(d.pending) })
+	group.Go(func() error { return record.Sync() })
+	return group.Wait()
 }
 
 // syncContents moves the contents to their places once their data is durable.
@@ -181,6 +205,9 @@ func (s *Store) Discard(jobName string, id uuid.UUID) error {
 
 // withdraw takes back a record that Commit has written but not acknowledged.
 func (d *Draft) withdraw() error {
+	if err := d.store.ahead.certain(); err != nil {
+		return err
+	}
 	err := d.store.fsys.Remove(filepath.Join(d.dir, recordFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -37,6 +37,8 @@ type Draft struct {
 	job     string
 	console *console.Writer
 	pending pendingSyncs // what Begin or Resume made
+	// generation is that of the log in which the build may be; 0 for none.
+	generation uint64
 	resumed bool
 	hold    *hold // its contents, until a record names them
 	syncs   contentSyncs
@@ -85,7 +87,7 @@ func (s *Store) Resume(jobName string, id uuid.UUID) (*Draft, error) {
 		d.hold.release()
 		return nil, fmt.Errorf("resuming build %v: %w", id, err)
 	}
-	d.resumed = true
+	d.resumed, d.generation = true, 0
 	return d, nil
 }
 
@@ -93,6 +95,7 @@ func (s *Store) newDraft(jobName string, id uuid.UUID) (*Draft, error) {
 	p := place{ours, directoryName(jobName), id}
 	d := &Draft{store: s, place: p, dir: s.dir(p), job: jobName, pending: pendingSyncs{}, paths: map[string]bool{}}
 	d.syncs.group.SetLimit(maxUnsynced)
+	d.generation = s.ahead.begin()
 	parent := filepath.Dir(d.dir)
 	if err := s.dirs.make(parent, d.pending); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"builder/pkg/job"
 	"builder/pkg/retention"
@@ -64,6 +65,9 @@ func (s *Store) Prune(ctx context.Context, dry bool, decide func([]retention.Bui
 	}
 	p := &pruning{Store: s, found: v, dry: dry, fates: map[uuid.UUID]retention.Fate{}}
 	p.done.Damaged = v.damaged
+	if !dry {
+		p.settle(decision.Verdicts)
+	}
 	if err := p.removeBuilds(ctx, decision.Verdicts); err != nil {
 		return p.done, fmt.Errorf("removing builds: %w", err)
 	}
@@ -88,6 +92,21 @@ type pruning struct {
 	fates map[uuid.UUID]retention.Fate
 }
 
+// settle lets the log forget the builds that go: those in it come back at the next
+// start. What can not be settled, since the disk is full, say, stays for another time.
+func (p *pruning) settle(verdicts []retention.Verdict) {
+	if !slices.ContainsFunc(verdicts, p.inLog) {
+		return
+	}
+	if err := p.ahead.settle(); err != nil {
+		p.log.Error().Err(err).Msg("builds that ended lately are not removed now")
+	}
+}
+
+func (p *pruning) inLog(v retention.Verdict) bool {
+	return v.Fate == retention.Remove && p.ahead.has(v.UUID)
+}
+
 // removeBuilds does to each build what was decided: after it, no build that goes is
 // one any more, durably. Marks are not durable yet.
 func (p *pruning) removeBuilds(ctx context.Context, verdicts []retention.Verdict) error {
@@ -98,7 +117,7 @@ func (p *pruning) removeBuilds(ctx context.Context, verdicts []retention.Verdict
 				return err
 			}
 			about, known := p.found.about[verdict.UUID]
-			if !known {
+			if !known || !p.dry && p.inLog(verdict) {
 				continue
 			}
 			did, err := p.carryOut(verdict, p.dir(about.place))

@@ -13,6 +13,8 @@
 //	<dir>/v1/content/<aa>/<sha256>              octets by their hash, each once
 //	<dir>/v1/tmp/<n>                            contents that are being received
 //	             <uuid>-<sha256>-<size>         those offered for a build, whole or in part
+//	<dir>/v1/ahead/                             a journal of the builds whose own files are
+//	                                            not synced yet, see writeAhead
 //	<dir>/v1/index.sqlite                       a cache of the records
 //	<dir>/<job>/<uuid>/full                     a result of the reference
 //
@@ -78,6 +80,7 @@ type Store struct {
 	log         zerolog.Logger
 	dirs        *directories
 	use         *use
+	ahead       *writeAhead
 	index       *index
 	// justReceived spares OpenChecked what would show nothing.
 	justReceived justReceived
@@ -123,14 +126,19 @@ func Open(fsys disk.FS, dir string, unfinished func(uuid.UUID) bool, log zerolog
 	if err := s.clearTemporaries(unfinished); err != nil {
 		return nil, err
 	}
-	if err := s.openIndex(unfinished); err != nil {
+	ahead, err := openAhead(s)
+	if err != nil {
 		return nil, err
+	}
+	s.ahead = ahead
+	if err := s.openIndex(unfinished); err != nil {
+		return nil, errors.Join(err, ahead.close())
 	}
 	return s, nil
 }
 
 // Close writes out the index and closes it. Closing again does nothing.
-func (s *Store) Close() error { return s.index.close() }
+func (s *Store) Close() error { return errors.Join(s.ahead.close(), s.index.close()) }
 
 func (s *Store) builds() string    { return filepath.Join(s.root, "v1", "builds") }
 func (s *Store) indexFile() string { return filepath.Join(s.root, "v1", "index.sqlite") }

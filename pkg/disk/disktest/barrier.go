@@ -2,6 +2,7 @@ package disktest
 
 import (
 	"io/fs"
+	"syscall"
 
 	"builder/pkg/disk"
 )
@@ -18,16 +19,18 @@ func (f *FS) OpenBarrier(dir string) (disk.Barrier, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "barrier", Path: dir, Err: err}
 	}
-	return &barrier{f, dir}, nil
+	return &barrier{f, dir, f.losses}, nil
 }
 
 type barrier struct {
-	fs  *FS
-	dir string
+	fs   *FS
+	dir  string
+	seen int // of the losses
 }
 
-// Sync makes the data of all files durable, also of those without a name. One
-// that fails does to each of them what a failed sync does.
+// Sync makes the data of all files durable, also of those without a name, and all
+// names. One that fails does to each of them what a failed sync does. Any sync that has
+// failed since the barrier was opened is an error of its next Sync, too.
 func (b *barrier) Sync() error {
 	b.fs.mu.Lock()
 	defer b.fs.mu.Unlock()
@@ -40,6 +43,19 @@ func (b *barrier) Sync() error {
 		case do.partial:
 			n.content.failSync(evict, b.fs.picker())
 		}
+	}
+	if do.partial {
+		b.fs.losses++
+	}
+	if do.err == nil && b.seen != b.fs.losses {
+		do.err = syscall.EIO
+	}
+	b.seen = b.fs.losses
+	switch {
+	case do.apply:
+		b.fs.syncNames(nil, func() bool { return true })
+	case do.partial:
+		b.fs.syncNames(nil, func() bool { return b.fs.rng.IntN(2) == 0 })
 	}
 	if do.err != nil {
 		return &fs.PathError{Op: "barrier", Path: b.dir, Err: do.err}

@@ -151,6 +151,7 @@ func (h *file) Sync() error {
 		h.node.content.sync()
 	case do.partial:
 		h.node.content.failSync(h.fs.rng.IntN(2) == 0, h.fs.picker())
+		h.fs.losses++
 	}
 	if do.err != nil {
 		return h.fail("sync", do.err)

@@ -10,7 +10,8 @@
 //	length           the same                 any length since the last sync
 //	a name           FS.SyncDir of its        made or not, removed or not; a rename as one:
 //	                 directory (a rename:     the old name or the new one
-//	                 of both directories)
+//	                 of both directories),
+//	                 Barrier.Sync
 //
 // That is more than most file systems forget, and nothing that POSIX promises:
 // code that survives here does not lean on what one of them happens to do.
@@ -48,6 +49,7 @@ type FS struct {
 	room   disk.Room
 	steps  int
 	failed int
+	losses int // syncs that failed
 	cut    bool
 }
 

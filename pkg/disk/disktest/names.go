@@ -30,10 +30,14 @@ func (f *FS) change(n *node, from, to entry) {
 	f.log = append(f.log, c)
 }
 
-// syncNames makes those changes in dir durable that chosen says.
+// syncNames makes those changes in dir, in any directory for nil, durable that chosen
+// says.
 func (f *FS) syncNames(dir *node, chosen func() bool) {
 	for _, c := range f.log {
-		if c.waits[dir] && chosen() {
+		switch {
+		case dir == nil && chosen():
+			clear(c.waits)
+		case c.waits[dir] && chosen():
 			delete(c.waits, dir)
 		}
 	}

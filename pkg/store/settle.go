@@ -1,0 +1,78 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// settle makes the files of all builds durable that are in the log, and drops them
+// from it. It may be called beside everything else; builds that are committed
+// meanwhile stay in the log. After an error all of them do.
+func (a *writeAhead) settle() error {
+	a.settling.Lock()
+	defer a.settling.Unlock()
+	if a.journal == nil {
+		return nil
+	}
+	settled, err := a.sync()
+	if err == nil {
+		a.settled = settled
+		err = a.journal.Compact()
+		a.settled = nil
+	}
+	if err != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		maps.Copy(a.pending, settled)
+		return fmt.Errorf("dropping the log of committed builds: %w", err)
+	}
+	return nil
+}
+
+// sync makes the files of what is pending durable, and takes it from there. After an
+// error they have to be written again: nobody knows then what of them is on the disk.
+func (a *writeAhead) sync() (synced map[uuid.UUID]entry, err error) {
+	next, err := a.store.fsys.OpenBarrier(a.store.builds())
+	if err != nil {
+		return nil, err
+	}
+	a.commits.Lock()
+	barrier := a.barrier
+	a.barrier = next
+	a.generation++
+	a.mu.Lock()
+	synced, a.pending = a.pending, map[uuid.UUID]entry{}
+	a.mu.Unlock()
+	a.commits.Unlock()
+	for _, e := range synced {
+		if e.doubtful {
+			err = errors.Join(err, e.write(a.store))
+		}
+	}
+	if err == nil {
+		err = barrier.Sync()
+	}
+	err = errors.Join(err, barrier.Close())
+	for id, e := range synced {
+		e.doubtful = err != nil
+		synced[id] = e
+	}
+	return synced, err
+}
+
+// settleLogged is settle for when nobody waits for it.
+func (a *writeAhead) settleLogged() {
+	began := time.Now()
+	if err := a.settle(); err != nil {
+		a.store.log.Error().Err(err).Msg("builds that were committed stay in the log")
+		return
+	}
+	a.store.log.Debug().Dur("dur", time.Since(began)).Msg("the log of committed builds was dropped")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.resting = time.Time{}
+}
