@@ -34,7 +34,7 @@ var imports = []struct {
 	{"pkg/remote/remotetest", nil},
 	{"pkg/template", []string{"pkg/job"}},
 	{"pkg/retention", []string{"pkg/job"}},
-	{"pkg/store", []string{"pkg/console", "pkg/der", "pkg/disk", "pkg/job", "pkg/retention", "pkg/wire"}},
+	{"pkg/store", []string{"pkg/console", "pkg/der", "pkg/disk", "pkg/job", "pkg/journal", "pkg/retention", "pkg/wire"}},
 	{"pkg/upload", []string{"pkg/job", "pkg/login", "pkg/pace"}},
 	{"pkg/hooks", []string{"pkg/job"}},
 	{"pkg/sandbox", []string{"pkg/job"}},

@@ -90,7 +90,7 @@ func TestFullWhileEnding(t *testing.T) {
 	id := w.begin().Build.UUID
 	s := r.watch(wire.Watch{What: "one"})
 	s.expect(t, "begin 1")
-	files.set(failing(syscall.ENOSPC, "journal", "write"))
+	files.set(failing(syscall.ENOSPC, "/state/journal", "write"))
 	w.send(wire.Finish{UUID: id, Result: success})
 	wait(t, "the end is refused", func() bool { return r.log.count("ending the build") > 0 })
 	if len(s.events) > 0 {

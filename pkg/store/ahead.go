@@ -76,26 +76,26 @@ func openAhead(s *Store) (*writeAhead, error) {
 	return a, nil
 }
 
+// open opens the barrier and the journal. A disk that refuses one of them shall not
+// keep the Store from being opened, as long as all builds are whole.
 func (a *writeAhead) open() error {
 	s := a.store
-	dir := s.aheadDir()
-	switch barrier, err := s.fsys.OpenBarrier(s.builds()); {
-	case errors.Is(err, disk.ErrNoBarrier):
-		if _, err := s.fsys.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+	barrier, err := s.fsys.OpenBarrier(s.builds())
+	if err == nil {
+		a.barrier = barrier
+	} else if !errors.Is(err, disk.ErrNoBarrier) {
+		s.log.Error().Err(err).Msg("builds are synced one by one, until the next start")
+	}
+	if a.barrier == nil {
+		if _, err := s.fsys.Stat(s.aheadDir()); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-	case err != nil:
-		return err
-	default:
-		a.barrier = barrier
 	}
-	empty := func() *recent { return newRecent(a.settled) }
-	log, found, err := journal.Open(s.fsys, dir, empty, journal.Options{SegmentSize: aheadSize})
+	entries, err := a.openJournal()
 	if err != nil {
 		return err
 	}
-	a.journal = log
-	for id, e := range found.entries {
+	for id, e := range entries {
 		if !e.whole(s) {
 			s.log.Warn().Stringer("build", id).Msg("build is made whole again from the log")
 			if err := e.write(s); err != nil {
@@ -105,11 +105,51 @@ func (a *writeAhead) open() error {
 		e.doubtful = true
 		a.pending[id] = e
 	}
-	if a.barrier == nil {
-		return a.leave()
+	switch {
+	case a.journal == nil:
+	case a.barrier != nil:
+		a.generation = 1
+	default:
+		if err := a.leave(); err != nil {
+			s.log.Error().Err(err).Msg("the log of committed builds stays, until the next start")
+		}
 	}
-	a.generation = 1
 	return nil
+}
+
+// openJournal opens the journal, or reads it only, if the disk refuses more.
+func (a *writeAhead) openJournal() (map[uuid.UUID]entry, error) {
+	s := a.store
+	empty := func() *recent { return newRecent(a.settled) }
+	opened, found, err := journal.Open(s.fsys, s.aheadDir(), empty, journal.Options{SegmentSize: aheadSize})
+	var damage *journal.DamageError
+	switch {
+	case err == nil:
+		a.journal = opened
+		return found.entries, nil
+	case errors.As(err, &damage):
+		return nil, fmt.Errorf("%w; it is needed after a power cut only: move %s away, start again, and verify the builds", err, s.aheadDir())
+	}
+	s.log.Error().Err(err).Msg("builds are synced one by one, until the next start")
+	return s.readAhead()
+}
+
+// leave ends the log where there was a barrier once and is none any more.
+func (a *writeAhead) leave() error {
+	for _, e := range a.pending {
+		if err := errors.Join(e.write(a.store), e.sync(a.store)); err != nil {
+			return err
+		}
+	}
+	a.settled = a.pending
+	err := a.journal.Compact()
+	a.settled = nil
+	if err == nil {
+		clear(a.pending)
+	}
+	err = errors.Join(err, a.journal.Close())
+	a.journal = nil
+	return err
 }
 
 func (s *Store) aheadDir() string { return filepath.Join(s.root, "v1", "ahead") }
@@ -124,19 +164,6 @@ func (s *Store) readAhead() (map[uuid.UUID]entry, error) {
 		return nil, fmt.Errorf("reading the log of committed builds: %w", err)
 	}
 	return found.entries, nil
-}
-
-// leave ends the log where there was a barrier once and is none any more.
-func (a *writeAhead) leave() error {
-	for _, e := range a.pending {
-		if err := errors.Join(e.write(a.store), e.sync(a.store)); err != nil {
-			return err
-		}
-	}
-	a.settled, a.pending = a.pending, nil
-	err := errors.Join(a.journal.Compact(), a.journal.Close())
-	a.journal = nil
-	return err
 }
 
 // begin says in which generation a build begins, before it opens a file.
@@ -243,6 +270,7 @@ func (a *writeAhead) release() error {
 	}
 	if a.journal != nil {
 		errs = append(errs, a.journal.Close())
+		a.journal = nil
 	}
 	return errors.Join(errs...)
 }

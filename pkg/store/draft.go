@@ -39,9 +39,9 @@ type Draft struct {
 	pending pendingSyncs // what Begin or Resume made
 	// generation is that of the log in which the build may be; 0 for none.
 	generation uint64
-	resumed bool
-	hold    *hold // its contents, until a record names them
-	syncs   contentSyncs
+	resumed    bool
+	hold       *hold // its contents, until a record names them
+	syncs      contentSyncs
 
 	mu        sync.Mutex
 	artifacts []job.Artifact // that were added

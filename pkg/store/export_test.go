@@ -3,8 +3,11 @@ package store
 import (
 	"crypto/sha256"
 	"database/sql"
+	"errors"
 
 	"builder/pkg/job"
+
+	"github.com/google/uuid"
 )
 
 // NewestQueries are the queries behind Latest and List, by what they ask for.
@@ -36,4 +39,28 @@ func (s *Store) AddToIndex(b job.Build) {
 func (s *Store) Having(sum [sha256.Size]byte, limit int) (int, error) {
 	ids, err := s.index.having(beginning(sum), limit)
 	return len(ids), err
+}
+
+// Settle drops the log of committed builds, as it is done now and then.
+func (s *Store) Settle() error { return s.ahead.settle() }
+
+// Logged reports whether a build is in the log.
+func (s *Store) Logged(id uuid.UUID) bool { return s.ahead.has(id) }
+
+// Die closes the Store as the end of the process does: the log stays.
+func (s *Store) Die() error { return errors.Join(s.ahead.release(), s.index.close()) }
+
+// HoldLog keeps the log from being written. Waiting is how many builds wait for that,
+// and batches how many were ever written.
+func (s *Store) HoldLog() (waiting func() int, batches func() uint64, release func()) {
+	a := s.ahead
+	a.writing.Lock()
+	return func() int {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.next == nil {
+			return 0
+		}
+		return len(a.next.records)
+	}, a.journal.Seq, a.writing.Unlock
 }

@@ -65,11 +65,9 @@ func (s *Store) Prune(ctx context.Context, dry bool, decide func([]retention.Bui
 	}
 	p := &pruning{Store: s, found: v, dry: dry, fates: map[uuid.UUID]retention.Fate{}}
 	p.done.Damaged = v.damaged
-	if !dry {
-		p.settle(decision.Verdicts)
-	}
+	kept := p.settle(decision.Verdicts)
 	if err := p.removeBuilds(ctx, decision.Verdicts); err != nil {
-		return p.done, fmt.Errorf("removing builds: %w", err)
+		return p.done, fmt.Errorf("removing builds: %w", errors.Join(kept, err))
 	}
 	if err := p.sweepContents(ctx, decision.Needed); err != nil {
 		return p.done, fmt.Errorf("removing contents: %w", err)
@@ -78,6 +76,9 @@ func (s *Store) Prune(ctx context.Context, dry bool, decide func([]retention.Bui
 		if err := p.removeLeftovers(ctx); err != nil {
 			return p.done, fmt.Errorf("removing what is left of builds: %w", err)
 		}
+	}
+	if kept != nil {
+		return p.done, fmt.Errorf("builds that ended lately stay for now: %w", kept)
 	}
 	return p.done, nil
 }
@@ -93,19 +94,15 @@ type pruning struct {
 }
 
 // settle lets the log forget the builds that go: those in it come back at the next
-// start. What can not be settled, since the disk is full, say, stays for another time.
-func (p *pruning) settle(verdicts []retention.Verdict) {
-	if !slices.ContainsFunc(verdicts, p.inLog) {
-		return
+// start, without their marks. Those that it can not forget stay; the error says why.
+func (p *pruning) settle(verdicts []retention.Verdict) error {
+	if p.dry || !slices.ContainsFunc(verdicts, p.logged) {
+		return nil
 	}
-	if err := p.ahead.settle(); err != nil {
-		p.log.Error().Err(err).Msg("builds that ended lately are not removed now")
-	}
+	return p.ahead.settle()
 }
 
-func (p *pruning) inLog(v retention.Verdict) bool {
-	return v.Fate == retention.Remove && p.ahead.has(v.UUID)
-}
+func (p *pruning) logged(v retention.Verdict) bool { return p.ahead.has(v.UUID) }
 
 // removeBuilds does to each build what was decided: after it, no build that goes is
 // one any more, durably. Marks are not durable yet.
@@ -117,7 +114,7 @@ func (p *pruning) removeBuilds(ctx context.Context, verdicts []retention.Verdict
 				return err
 			}
 			about, known := p.found.about[verdict.UUID]
-			if !known || !p.dry && p.inLog(verdict) {
+			if !known || !p.dry && p.logged(verdict) {
 				continue
 			}
 			did, err := p.carryOut(verdict, p.dir(about.place))

@@ -82,7 +82,7 @@ func prepare(t *testing.T, fsys disk.FS, dir string) {
 	if err := s.Pin(number(5)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Close(); err != nil {
+	if err := s.Die(); err != nil { // what goes is in the log
 		t.Fatal(err)
 	}
 }
@@ -340,6 +340,7 @@ func TestPruneKill(t *testing.T) {
 				s.Close()
 			}
 			clear(p.abandoned) // a dead process closes nothing
+			p.done = false     // and reads nothing: it took what it did not see for damaged
 			if err := p.restart(fsys, dir); err != nil {
 				t.Fatalf("seed %d, killed in operation %d: %v", seed, n, err)
 			}

@@ -9,6 +9,9 @@ import (
 	"github.com/google/uuid"
 )
 
+// errNoLog: the disk did not let the log be opened, but it may have builds.
+var errNoLog = errors.New("the log of committed builds could not be opened at the last start")
+
 // settle makes the files of all builds durable that are in the log, and drops them
 // from it. It may be called beside everything else; builds that are committed
 // meanwhile stay in the log. After an error all of them do.
@@ -16,7 +19,7 @@ func (a *writeAhead) settle() error {
 	a.settling.Lock()
 	defer a.settling.Unlock()
 	if a.journal == nil {
-		return nil
+		return errNoLog
 	}
 	settled, err := a.sync()
 	if err == nil {
