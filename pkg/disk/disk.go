@@ -72,9 +72,18 @@ type File interface {
 // OS is the operating system's file system.
 type OS struct{}
 
-// OpenFile implements [FS]. That of package os asks the kernel four times more, in
-// case that the file is one that can be waited for.
+// OpenFile implements [FS].
 func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	f, err := OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// OpenFile is os.OpenFile for regular files and directories. That asks the kernel five
+// times more, in case that the file is one that can be waited for.
+func OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	for {
 		fd, err := unix.Open(name, flag|unix.O_CLOEXEC, uint32(perm.Perm()))
 		switch {

@@ -1,0 +1,4 @@
+package disk
+
+// LookAndRename is RenameNew where that takes two calls.
+var LookAndRename = lookAndRename
