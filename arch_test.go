@@ -37,7 +37,7 @@ var imports = []struct {
 	{"pkg/store", []string{"pkg/console", "pkg/der", "pkg/disk", "pkg/job", "pkg/journal", "pkg/retention", "pkg/wire"}},
 	{"pkg/upload", []string{"pkg/job", "pkg/login", "pkg/pace"}},
 	{"pkg/hooks", []string{"pkg/job"}},
-	{"pkg/sandbox", []string{"pkg/job"}},
+	{"pkg/sandbox", []string{"pkg/disk", "pkg/job"}},
 	{"pkg/sandbox/container", []string{"pkg/job", "pkg/sandbox"}},
 	{"pkg/sandbox/container/containertest", []string{"pkg/sandbox/container"}},
 	{"pkg/sandbox/conform", []string{"pkg/job", "pkg/sandbox"}},

@@ -2,10 +2,13 @@ package sandbox
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"syscall"
+
+	"builder/pkg/disk"
 )
 
 // Exit statuses of a script that could not be executed, as shells have them.
@@ -21,7 +24,12 @@ const (
 func WriteScript(path string, script []byte) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	return os.WriteFile(path, script, 0o555)
+	f, err := disk.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o555)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(script)
+	return errors.Join(err, f.Close())
 }
 
 // command is what to execute for the script in the file path. The kernel knows
