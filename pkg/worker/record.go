@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 
+	"builder/pkg/disk"
 	"builder/pkg/wire"
 )
 
@@ -59,7 +60,7 @@ type records struct {
 
 // createRecords makes a file, which must not exist.
 func createRecords(name string) (*records, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := disk.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
