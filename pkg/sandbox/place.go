@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"builder/pkg/disk"
 )
 
 // answerLimit is how long after the grace period a supervisor may take to kill
@@ -42,9 +44,9 @@ func (p *place) temp() string   { return filepath.Join(p.dir, "tmp") }
 func (p *place) make(spare string) error {
 	var err error
 	if p.env, err = environment(p.spec, p.home(), p.temp(), p.output()); err != nil {
-		return errors.Join(err, os.Rename(spare, p.dir))
+		return errors.Join(err, disk.RenameNew(spare, p.dir))
 	}
-	if err := os.Rename(spare, p.dir); err != nil {
+	if err := disk.RenameNew(spare, p.dir); err != nil {
 		return err
 	}
 	return WriteScript(p.script(), p.spec.Script)
