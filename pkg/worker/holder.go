@@ -8,13 +8,13 @@ import (
 	"strings"
 	"sync"
 
+	"builder/pkg/disk"
 	"builder/pkg/job"
 	"builder/pkg/sandbox"
 	"builder/pkg/stack"
 	"builder/pkg/wire"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 )
 
 // holder has the builds that this worker holds: those that run, and those that
@@ -79,6 +79,13 @@ func (w *holder) wish() int {
 	n := max(0, w.Slots-w.running-w.wishes)
 	w.wishes += n
 	return n
+}
+
+// vacant reports whether a slot is free for which no build was asked for.
+func (w *holder) vacant() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.running+w.wishes < w.Slots
 }
 
 // finished reports whether there is nothing left to do. A worker that is not
@@ -215,12 +222,12 @@ func (w *holder) room(held, running int) error {
 	if ended := held - running; ended > 2*w.Slots {
 		return fmt.Errorf("%d builds are not delivered yet", ended)
 	}
-	var s unix.Statfs_t
-	if err := unix.Statfs(w.Dir.Path, &s); err != nil {
+	room, err := disk.OS{}.Room(w.Dir.Path)
+	if err != nil {
 		return fmt.Errorf("asking for room: %w", err)
 	}
-	if free := uint64(s.Bavail) * uint64(s.Bsize); free < minFree { //nolint:unconvert // their types differ between systems
-		return fmt.Errorf("the disk of %s has %d octets left", w.Dir.Path, free)
+	if room.Free < minFree {
+		return fmt.Errorf("the disk of %s has %d octets left", w.Dir.Path, room.Free)
 	}
 	return nil
 }

@@ -116,7 +116,7 @@ func (l *link) serve(ctx, drain context.Context) error {
 	for !l.finished(drain) {
 		held, running, begun, changed := l.state()
 		var again <-chan time.Time
-		if drain.Err() == nil && (l.Persistent || begun == 0) {
+		if drain.Err() == nil && (l.Persistent || begun == 0) && l.vacant() {
 			if full := l.room(held, running); full != nil {
 				l.Log.Warn().Err(full).Msg("no further build is asked for")
 				again = time.After(roomPause)
