@@ -36,7 +36,7 @@ func (f *follower) Close() {
 func (f *follower) read(ctx context.Context) (from int64, lines []job.Line, end *wire.Done, err error) {
 	for {
 		v, changed := f.spool.now()
-		if v.end > 0 {
+		if v.lines > f.next { // and not for the place alone
 			if f.cursor == nil {
 				f.cursor = newCursor(f.spool.main.file)
 			}
