@@ -16,8 +16,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// held is what a worker's directory has of builds: spools, and places but those
-// that are made ahead.
+// held is what a worker's directory has of builds: spools and places, but not those
+// that are there for builds to come.
 func (w *worker) held() ([]string, error) {
 	var held []string
 	for _, dir := range []string{"spool", "builds"} {
@@ -26,7 +26,9 @@ func (w *worker) held() ([]string, error) {
 			return nil, err
 		}
 		for _, entry := range entries {
-			if !strings.HasPrefix(entry.Name(), "b-spare-") {
+			info, err := entry.Info()
+			spare := err == nil && info.Mode().IsRegular() && info.Size() == 0
+			if !spare && !strings.HasPrefix(entry.Name(), "b-spare-") {
 				held = append(held, filepath.Join(dir, entry.Name()))
 			}
 		}

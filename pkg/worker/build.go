@@ -44,7 +44,7 @@ func (e *stopped) Error() string { return e.result.String() }
 func (w *holder) newBuild(id uuid.UUID, name string) *build {
 	return &build{
 		id: id, conf: &w.Config, log: w.Log.With().Str("job", name).Stringer("build", id).Logger(),
-		spool: &spool{path: w.Dir.spoolPath(id)}, stop: func(error) {}, ended: make(chan struct{}),
+		spool: &spool{path: w.Dir.spoolPath(id), spares: w.spares}, stop: func(error) {}, ended: make(chan struct{}),
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 //	isolation kind of what is in builds, see Claim
 //	servers  addresses of servers that speak our own version, one in a line
 //	builds/  places of builds that are held
-//	spool/   their consoles and ends, see spool
+//	spool/   their consoles and ends, see spool; empty ones are spares
 //	rejected/ ended builds that the server did not take, see reject
 //	kept/    names of places of failed builds that people may enter, see kept
 //	lock     held by the process that uses it

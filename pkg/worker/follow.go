@@ -38,7 +38,7 @@ func (f *follower) read(ctx context.Context) (from int64, lines []job.Line, end 
 		v, changed := f.spool.now()
 		if v.lines > f.next { // and not for the place alone
 			if f.cursor == nil {
-				f.cursor = newCursor(f.spool.main.file)
+				f.cursor = newCursor(f.spool.main)
 			}
 			f.cursor.end = v.end
 			if from, lines, err = f.pieces(); len(lines) > 0 || err != nil {

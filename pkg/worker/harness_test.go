@@ -480,10 +480,7 @@ func (w *working) over(t testing.TB) {
 // stored waits until nothing is held.
 func (w *working) stored(t testing.TB) {
 	t.Helper()
-	wait(t, "all is stored", func() bool {
-		left, err := os.ReadDir(filepath.Join(w.dir.Path, "spool"))
-		return err == nil && len(left) == 0
-	})
+	wait(t, "all is stored", func() bool { return len(spooled(t, w.dir.Path, false)) == 0 })
 }
 
 // waitFile waits for a file that a script writes and returns its content.

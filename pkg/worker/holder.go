@@ -23,6 +23,7 @@ type holder struct {
 	Config
 	tasks   sync.WaitGroup // what goes on without a connection
 	pruning sync.Mutex     // of what was rejected
+	spares  spares
 
 	sweeping sync.Mutex
 	unswept  bool // a place could not be destroyed, guarded by sweeping
@@ -38,7 +39,7 @@ type holder struct {
 }
 
 func newHolder(c Config) *holder {
-	return &holder{Config: c, builds: map[uuid.UUID]*build{}, changed: make(chan struct{})}
+	return &holder{Config: c, spares: make(spares, c.Slots), builds: map[uuid.UUID]*build{}, changed: make(chan struct{})}
 }
 
 // update changes what mu guards.

@@ -297,11 +297,17 @@ func TestTornSpool(t *testing.T) {
 }
 
 // TestFullDisk: a build whose console finds no room ends, as the worker's fault.
-// Others go on when there is room again.
+// Others go on when there is room again: a spare takes none, and one that has a tail
+// is none.
 func TestFullDisk(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mounting a small file system takes root")
 	}
+	t.Run("in the spool", func(t *testing.T) { fullDisk(t, job.Limits{}, 1) })
+	t.Run("in its tail", func(t *testing.T) { fullDisk(t, job.Limits{MaxConsole: 300 << 10}, 0) })
+}
+
+func fullDisk(t *testing.T, limits job.Limits, spares int) {
 	path := t.TempDir()
 	spool := filepath.Join(path, "spool")
 	if err := os.MkdirAll(spool, 0o700); err != nil {
@@ -322,19 +328,22 @@ func TestFullDisk(t *testing.T) {
 	script, open := gated(t)
 	other := c.start(script)
 	c.until(func() bool { return len(s.build(other).lines) == 2 })
-	id := c.start("echo x > file; seq 1000000; sleep 1000")
+	c.store(c.start("true"))
+	wait(t, "a spare", func() bool { return len(spooled(t, path, true)) == 1 })
+	c.wish()
+	id := c.start("echo x > file; seq 1000000; sleep 1000", limits)
 	e := c.finish(id)
-	if e.result.Cause != job.NoSandbox || !strings.Contains(e.result.Text, "no space left") {
+	if e.result.Cause != job.NoSandbox || !strings.Contains(e.result.Text, id.String()) || !strings.Contains(e.result.Text, "no space left") {
 		t.Errorf("result %v", e.result)
 	}
 	if got := e.text(); got == "" || !strings.HasPrefix(lineNumbers(1, len(e.lines)+1), got) || e.files["file"] != "x\n" {
 		t.Errorf("%d lines, files %q", len(e.lines), e.files)
 	}
 	c.send(wire.Stored{UUID: id})
-	wait(t, "room", func() bool {
-		left, err := os.ReadDir(spool)
-		return err == nil && len(left) == 1
-	})
+	wait(t, "room", func() bool { return len(spooled(t, path, false)) == 1 })
+	if got := spooled(t, path, true); len(got) != spares {
+		t.Errorf("the spares are %q", got)
+	}
 	open()
 	if e := c.store(other); !e.result.Success() || e.text() != "one\ntwo\nthree" {
 		t.Errorf("the other: %v, console %q", e.result, e.text())

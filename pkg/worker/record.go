@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 
@@ -53,19 +54,27 @@ func checksum(at int64, rest []byte) uint32 {
 
 // records is a file of records that is being appended to.
 type records struct {
-	file    *os.File
-	end     int64  // of what was written
-	pending []byte // what flush writes
+	name    string
+	file    *os.File // which may have been opened by another name
+	end     int64    // of what was written
+	pending []byte   // what flush writes
 }
 
 // createRecords makes a file, which must not exist.
 func createRecords(name string) (*records, error) {
-	f, err := disk.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return openRecords(name, os.O_CREATE|os.O_EXCL)
+}
+
+func openRecords(name string, flags int) (*records, error) {
+	f, err := disk.OpenFile(name, os.O_RDWR|flags, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &records{file: f}, nil
+	return &records{name: name, file: f}, nil
 }
+
+// remove closes and removes the file.
+func (r *records) remove() error { return errors.Join(r.file.Close(), os.Remove(r.name)) }
 
 // add appends a record; flush writes it.
 func (r *records) add(kind recordKind, head, body []byte) {
@@ -83,7 +92,7 @@ func (r *records) flush() error {
 	n, err := r.file.WriteAt(r.pending, r.end)
 	r.pending = r.pending[:0]
 	if err != nil {
-		return errors.Join(err, r.file.Truncate(r.end))
+		return errors.Join(r.named(err), r.named(r.file.Truncate(r.end)))
 	}
 	r.end += int64(n)
 	return nil
@@ -92,7 +101,22 @@ func (r *records) flush() error {
 // cut takes off what stands behind end.
 func (r *records) cut(end int64) error {
 	r.end, r.pending = end, r.pending[:0]
-	return r.file.Truncate(end)
+	return r.named(r.file.Truncate(end))
+}
+
+// ReadAt implements [io.ReaderAt].
+func (r *records) ReadAt(p []byte, at int64) (int, error) {
+	n, err := r.file.ReadAt(p, at)
+	return n, r.named(err)
+}
+
+// named has an error of the file tell its name.
+func (r *records) named(err error) error {
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		of.Path = r.name
+	}
+	return err
 }
 
 // cursor reads the records of a file one after the other.

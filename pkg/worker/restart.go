@@ -126,6 +126,7 @@ func (d *Directory) sweepTail(name string) error {
 // reopen holds the build of a spool and attaches its place.
 func (w *holder) reopen(id uuid.UUID, s *spool) (*build, error) {
 	b := w.newBuild(id, s.start.Build.Job)
+	s.spares = w.spares
 	b.spool = s
 	w.update(func() { w.builds[b.id] = b })
 	var err error

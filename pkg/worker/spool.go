@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -20,7 +20,8 @@ import (
 // One goroutine writes, by way of the console at first; couriers follow. What
 // they may see is replaced as a whole.
 type spool struct {
-	path string
+	path   string
+	spares spares // where its file comes from, and goes to; nil for none
 
 	// The writer's.
 	main   *records // nil if there is no file: what is left is in memory
@@ -97,12 +98,12 @@ func (p piece) behind() piece { return piece{first: p.first + p.Count(), octets:
 func (s *spool) begin(start wire.Start, place string) error {
 	start.Script = nil
 	s.start, s.place = start, place
-	main, err := createRecords(s.path)
+	main, err := s.spares.take(s.path)
 	if err == nil {
 		main.add(recordStart, nil, wire.Encode(start).Data)
 		main.add(recordPlace, nil, []byte(place))
 		if err = main.flush(); err != nil {
-			err = errors.Join(err, main.file.Close(), os.Remove(s.path))
+			err = errors.Join(err, main.remove())
 		}
 	}
 	if err != nil {
@@ -195,12 +196,18 @@ func (s *spool) close() error {
 	return err
 }
 
-// remove closes and removes the files. No courier may be reading.
+// remove removes the files, but for one that becomes a spare. No courier may be
+// reading.
 func (s *spool) remove() error {
 	if s.main == nil {
 		return nil
 	}
-	return errors.Join(s.close(), os.Remove(s.path), s.removeTail())
+	var err error
+	if s.mark != 0 || !s.spares.give(s.main) {
+		err = s.main.remove()
+	}
+	s.main = nil
+	return errors.Join(err, s.close(), s.removeTail())
 }
 
 // removeTail removes what was not folded.
@@ -215,15 +222,15 @@ func (s *spool) removeTail() error {
 // not valid is its end. The error is errDamaged if not even its beginning is
 // there, fs.ErrNotExist if nothing at all is: then the file is gone.
 func openSpool(path string) (*spool, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	main, err := openRecords(path, 0)
 	if err != nil {
 		return nil, err
 	}
-	s := &spool{path: path, main: &records{file: f}}
+	s := &spool{path: path, main: main}
 	if err := s.read(); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, main.file.Close())
 	}
-	if s.main.end == 0 { // the process died when it had made the file
+	if s.main.end == 0 { // a spare, or the process died when it had made the file
 		return nil, errors.Join(fs.ErrNotExist, s.remove())
 	}
 	return s, nil
@@ -234,7 +241,7 @@ func (s *spool) read() error {
 	if err != nil {
 		return fmt.Errorf("reading spool: %w", err)
 	}
-	c := newCursor(s.main.file)
+	c := newCursor(s.main)
 	defer c.Close()
 	c.end = info.Size()
 	for s.seen.done == nil {
@@ -266,6 +273,9 @@ func (s *spool) record(kind recordKind, body []byte, end int64) (err error) {
 	switch kind {
 	case recordStart:
 		s.start, err = decodeAs[wire.Start](body)
+		if err == nil && s.start.Build.UUID.String() != filepath.Base(s.path) {
+			err = errDamaged // see spares
+		}
 	case recordPlace:
 		s.place = string(body)
 	case recordLines:

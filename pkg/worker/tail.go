@@ -59,12 +59,12 @@ func openTail(path string, size int64) (*tail, error) {
 	t := &tail{size: size}
 	first := [2]int64{}
 	for i, name := range tailPaths(path) {
-		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		part, err := openRecords(name, 0)
 		if err != nil {
 			return nil, errors.Join(err, t.close())
 		}
-		t.parts[i] = &records{file: f}
-		info, err := f.Stat()
+		t.parts[i] = part
+		info, err := part.file.Stat()
 		if err != nil {
 			return nil, errors.Join(err, t.close())
 		}
@@ -136,7 +136,7 @@ func (t *tail) flush() error { return t.parts[t.last].flush() }
 // each visits the pieces of a part, up to the first that is not valid. Their text
 // is valid only then.
 func (t *tail) each(part int, visit func(piece) error) error {
-	c := newCursor(t.parts[part].file)
+	c := newCursor(t.parts[part])
 	defer c.Close()
 	c.end = t.parts[part].end
 	for {

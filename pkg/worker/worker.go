@@ -203,13 +203,14 @@ func (w *holder) rest(ctx, drain context.Context, wait time.Duration) {
 	}
 }
 
-// close closes the spools of what could not be delivered.
+// close closes the spools of what could not be delivered, and removes spares.
 func (w *holder) close() error {
 	var failures []error
 	for _, b := range w.builds {
 		w.Log.Warn().Stringer("build", b.id).Str("dir", w.Dir.Path).Msg("the build is not delivered: it is left in the directory for the next start")
 		failures = append(failures, b.spool.close())
 	}
+	failures = append(failures, w.spares.close())
 	switch {
 	case w.Persistent:
 	case len(w.builds) > 0:
