@@ -1,6 +1,10 @@
 package sandbox
 
-import "builder/pkg/job"
+import (
+	"time"
+
+	"builder/pkg/job"
+)
 
 // FindCgroups is findCgroups, for a /proc/self that a test has written.
 func FindCgroups(proc string) (*cgroups, error) { return findCgroups(proc) }
@@ -19,3 +23,9 @@ func (c *cgroups) Make(name string, res job.Resources) (*cgroup, []string, strin
 
 // OutOfMemory is outOfMemory.
 func (g *cgroup) OutOfMemory() bool { return g.outOfMemory() }
+
+// SetAge sets how old the directories of a place were when it was made of them.
+func SetAge(p Place, age time.Duration) {
+	pl := p.(*place)
+	pl.used = pl.spare.parts[2].changed.Add(age) // the last one made
+}

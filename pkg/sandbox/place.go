@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -26,7 +25,9 @@ type place struct {
 	env     []string
 	out     *Output
 	ran     bool
-	guard   *guard // nil without a fence
+	guard   *guard    // nil without a fence
+	spare   spare     // that it was made of
+	used    time.Time // when
 }
 
 func newPlace(p *Plain, name string, spec Spec) *place {
@@ -40,27 +41,21 @@ func (p *place) output() string { return filepath.Join(p.dir, "out") }
 func (p *place) home() string   { return filepath.Join(p.dir, "home") }
 func (p *place) temp() string   { return filepath.Join(p.dir, "tmp") }
 
-// make makes the place of a spare directory.
-func (p *place) make(spare string) error {
+// parts are the directories in it.
+func (p *place) parts() []string { return []string{p.output(), p.home(), p.temp()} }
+
+// make makes the place of a spare.
+func (p *place) make(s spare) error {
 	var err error
+	from := filepath.Join(p.sandbox.root, s.name)
 	if p.env, err = environment(p.spec, p.home(), p.temp(), p.output()); err != nil {
-		return errors.Join(err, disk.RenameNew(spare, p.dir))
+		return errors.Join(err, disk.RenameNew(from, p.dir))
 	}
-	if err := disk.RenameNew(spare, p.dir); err != nil {
+	if err := disk.RenameNew(from, p.dir); err != nil {
 		return err
 	}
+	p.spare, p.used = s, time.Now()
 	return WriteScript(p.script(), p.spec.Script)
-}
-
-// makeSpare makes the directories of a place.
-func makeSpare(dir string) error {
-	p := place{dir: dir}
-	for _, dir := range []string{p.dir, p.output(), p.home(), p.temp()} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Run implements [Place].
@@ -134,6 +129,9 @@ func (p *place) Origin() string { return "" }
 
 // Artifacts implements [Place].
 func (p *place) Artifacts(check func(name string) error) ([]Artifact, []Note, error) {
+	if p.spare.untouched(p, 0) {
+		return nil, nil, nil
+	}
 	return p.out.Artifacts(check)
 }
 
@@ -147,14 +145,14 @@ func Remove(dir string) error { return remove(dir) }
 func (p *place) Destroy() error {
 	p.out.Close()
 	var err error
-	if !removeBare(p) {
+	if !p.sandbox.reuse(p) && !removeBare(p) {
 		err = remove(p.dir)
 	}
 	if p.guard != nil {
 		p.guard.release()
 	}
 	p.sandbox.forget(filepath.Base(p.dir))
-	p.sandbox.stock()
+	p.sandbox.stock(p.sandbox.slots)
 	if err != nil {
 		return fmt.Errorf("destroying place: %w", err)
 	}

@@ -26,14 +26,14 @@ type Plain struct {
 
 	mu     sync.Mutex
 	idle   []*handle
-	spares []string        // names of directories that are made and not used yet
+	spares []spare
 	inUse  map[string]bool // names of directories in root
 	closed bool
 }
 
 // NewPlain returns a Plain that makes its places below the directory root, which
 // is made, for this user only, if it is missing. One supervisor process and the
-// directories of one place for each of slots are made ahead, so that a build need
+// directories of two places for each of slots are made ahead, so that a build need
 // not wait for them; more builds at a time make more. Close removes them.
 //
 // The calling process becomes the parent of orphans among its descendants, and
@@ -58,7 +58,8 @@ func newPlain(root string, slots int, fence *fence) (*Plain, error) {
 	}
 	p := &Plain{root: root, slots: slots, fence: fence, inUse: make(map[string]bool)}
 	for range slots {
-		p.stock()
+		p.stock(2 * slots) // those of a build, and of the one that is prepared beside it
+		p.stock(2 * slots)
 		if fence != nil && fence.sudo {
 			continue
 		}
@@ -123,7 +124,7 @@ func (p *Plain) Close() error {
 	p.mu.Unlock()
 	var failures []error
 	for _, spare := range spares {
-		failures = append(failures, remove(filepath.Join(p.root, spare)))
+		failures = append(failures, remove(filepath.Join(p.root, spare.name)))
 	}
 	for _, h := range idle {
 		failures = append(failures, h.close())
@@ -149,8 +150,8 @@ func (p *Plain) Prepare(ctx context.Context, spec Spec) (Place, error) {
 	name := newName(spec.Build)
 	pl := newPlace(p, name, spec)
 	p.use(name)
-	err = pl.make(filepath.Join(p.root, spare))
-	p.forget(spare)
+	err = pl.make(spare)
+	p.forget(spare.name)
 	if err == nil && p.fence != nil {
 		pl.guard = &guard{fence: p.fence}
 		err = pl.guard.admit(ctx, pl)
@@ -188,55 +189,6 @@ func (p *Plain) Reattach(name string) (Place, error) {
 // newName is a directory's name that can not be guessed.
 func newName(build string) string {
 	return placePrefix + prefix(build) + "-" + strings.ToLower(rand.Text()[:12])
-}
-
-// spare takes the directories of a place that were made ahead, or makes them.
-func (p *Plain) spare() (name string, err error) {
-	p.mu.Lock()
-	if n := len(p.spares); n > 0 {
-		name, p.spares = p.spares[n-1], p.spares[:n-1]
-	}
-	p.mu.Unlock()
-	if name != "" {
-		return name, nil
-	}
-	return p.makeSpare()
-}
-
-func (p *Plain) makeSpare() (name string, err error) {
-	name = newName("spare")
-	p.use(name)
-	dir := filepath.Join(p.root, name)
-	if err := makeSpare(dir); err != nil {
-		p.forget(name)
-		return "", errors.Join(err, remove(dir))
-	}
-	return name, nil
-}
-
-// stock makes what is spare for the next build. When that fails the next build
-// makes its own, and tells if that fails too.
-func (p *Plain) stock() {
-	p.mu.Lock()
-	enough := p.closed || len(p.spares) >= p.slots
-	p.mu.Unlock()
-	if enough {
-		return
-	}
-	name, err := p.makeSpare()
-	if err != nil {
-		return
-	}
-	p.mu.Lock()
-	keep := !p.closed
-	if keep {
-		p.spares = append(p.spares, name)
-	}
-	p.mu.Unlock()
-	if !keep {
-		p.forget(name)
-		remove(filepath.Join(p.root, name)) //nolint:errcheck // the next Sweep finds it
-	}
 }
 
 // supervise starts a supervisor in a fence for another build, if there are too few: it
