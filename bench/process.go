@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,50 +18,73 @@ import (
 	"builder/pkg/client"
 )
 
-// server is a builder-server process.
+// server is a builder-server process. It logs into a file, as it is run: who reads along
+// would be measured with it.
 type server struct {
 	cmd     *exec.Cmd
+	log     string // name of the file
 	address string
-	drained chan struct{}
+	ended   chan struct{} // closed when the process has, with err
+	err     error
 }
 
 // startServer starts a server, with more flags, and waits until it listens.
 func (b *bench) startServer(ctx context.Context, flags ...string) (*server, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "builder-server"),
-		append(flags, "--dir", filepath.Join(b.dir, "data"), "--config-dir", b.dir, "--port", "0")...)
-	log, err := cmd.StderrPipe()
+	s := &server{log: filepath.Join(b.dir, "server.log"), ended: make(chan struct{})}
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(s.log)
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	defer log.Close()
+	s.cmd = exec.CommandContext(ctx, filepath.Join(b.bin, "builder-server"),
+		append(flags, "--dir", filepath.Join(b.dir, "data"), "--config-dir", b.dir, "--port", "0")...)
+	s.cmd.Stderr = log
+	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
-	s := &server{cmd: cmd, drained: make(chan struct{})}
-	listening := make(chan string, 1)
-	go s.readLog(log, listening)
-	select {
-	case s.address = <-listening:
-		return s, nil
-	case <-s.drained:
-		return nil, errors.Join(errors.New("the server did not start"), cmd.Wait())
-	}
-}
-
-func (s *server) readLog(log io.Reader, listening chan<- string) {
-	defer close(s.drained)
-	lines := bufio.NewScanner(log)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() { // a server that is measured writes many, which must not cost more than that
-		switch line := lines.Bytes(); {
-		case bytes.Contains(line, []byte(`"level":"error"`)):
-			fmt.Fprintln(os.Stderr, lines.Text())
-		case bytes.Contains(line, []byte(`"message":"listening"`)):
+	go func() {
+		defer close(s.ended)
+		s.err = s.cmd.Wait()
+	}()
+	for s.address == "" {
+		select {
+		case <-s.ended:
+			return nil, errors.Join(errors.New("the server did not start"), s.err, s.showErrors())
+		case <-time.After(time.Millisecond):
+		}
+		err := s.eachLogged(`"message":"listening"`, func(line []byte) {
 			var entry struct{ Address string }
 			if json.Unmarshal(line, &entry) == nil {
-				listening <- entry.Address
+				s.address = entry.Address
 			}
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
+	return s, nil
+}
+
+// eachLogged calls found for each line of the log that has the text in it.
+func (s *server) eachLogged(text string, found func(line []byte)) error {
+	log, err := os.ReadFile(s.log)
+	if err != nil {
+		return err
+	}
+	for line := range bytes.Lines(log) {
+		if bytes.Contains(line, []byte(text)) {
+			found(line)
+		}
+	}
+	return nil
+}
+
+// showErrors prints what the server logged as errors.
+func (s *server) showErrors() error {
+	return s.eachLogged(`"level":"error"`, func(line []byte) { os.Stderr.Write(line) }) //nolint:errcheck // there is no other place
 }
 
 // stop ends the server and waits for it.
@@ -71,8 +92,8 @@ func (s *server) stop() error {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	<-s.drained
-	return s.cmd.Wait()
+	<-s.ended
+	return errors.Join(s.err, s.showErrors())
 }
 
 // memory is a field of the server's /proc status in octets: VmRSS, VmHWM.
