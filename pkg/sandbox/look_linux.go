@@ -33,7 +33,7 @@ func lookAt(name string) (look, bool) {
 	}
 	l := look{
 		mode: s.Mode, owner: s.Uid, group: s.Gid, device: s.Dev,
-		links: int64(s.Nlink), size: s.Size, blocks: s.Blocks, //nolint:gosec,unconvert // its size differs by processor
+		links: int64(s.Nlink), size: s.Size, blocks: s.Blocks, //nolint:gosec // there are few
 	}
 	if l.attributes, err = unix.Flistxattr(fd, nil); err != nil && !errors.Is(err, unix.ENOTSUP) {
 		return look{}, false

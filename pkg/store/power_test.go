@@ -131,7 +131,7 @@ func (h *history) live(s *store.Store) {
 		}
 		h.begun = append(h.begun, k)
 		if i == 2 {
-			s.Settle() //nolint:errcheck // what does not succeed is done later
+			s.Settle() // what does not succeed is done later
 		}
 		h.finish(d, k, i == 1)
 	}

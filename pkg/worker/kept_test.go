@@ -73,6 +73,9 @@ func TestKeepFailed(t *testing.T) {
 			if e := c.store(ids[len(ids)-1]); script == "echo x >file; kill $$" {
 				last = e
 			}
+			if script != "exit 0" && script != "cancelled" { // the next one is kept after it
+				waitFile(t, filepath.Join(path, "kept", ids[len(ids)-1].String()))
+			}
 		}
 		w.stored(t)
 		keeps(t, path, ids, "cd")
