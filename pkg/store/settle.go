@@ -28,16 +28,19 @@ func (a *writeAhead) settle() error {
 		a.settled = nil
 	}
 	if err != nil {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		maps.Copy(a.pending, settled)
 		return fmt.Errorf("dropping the log of committed builds: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id := range settled {
+		delete(a.pending, id)
 	}
 	return nil
 }
 
-// sync makes the files of what is pending durable, and takes it from there. After an
-// error they have to be written again: nobody knows then what of them is on the disk.
+// sync makes the files of what is pending durable. It stays pending as long as it is in
+// the log: whoever prunes or pins goes by that. After an error the files have to be
+// written again: nobody knows then what of them is on the disk.
 func (a *writeAhead) sync() (synced map[uuid.UUID]entry, err error) {
 	next, err := a.store.fsys.OpenBarrier(a.store.builds())
 	if err != nil {
@@ -48,7 +51,7 @@ func (a *writeAhead) sync() (synced map[uuid.UUID]entry, err error) {
 	a.barrier = next
 	a.generation++
 	a.mu.Lock()
-	synced, a.pending = a.pending, map[uuid.UUID]entry{}
+	synced = maps.Clone(a.pending)
 	a.mu.Unlock()
 	a.commits.Unlock()
 	for _, e := range synced {
@@ -60,9 +63,11 @@ func (a *writeAhead) sync() (synced map[uuid.UUID]entry, err error) {
 		err = barrier.Sync()
 	}
 	err = errors.Join(err, barrier.Close())
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for id, e := range synced {
 		e.doubtful = err != nil
-		synced[id] = e
+		a.pending[id] = e
 	}
 	return synced, err
 }
