@@ -60,6 +60,12 @@ func (d *Draft) commit(b job.Build) (job.Build, error) {
 	if err := d.syncContents(); err != nil {
 		return job.Build{}, err
 	}
+	if d.written || d.resumed {
+		// Another record may have come into the log, which would replace this one.
+		if err := d.store.ahead.certain(); err != nil {
+			return job.Build{}, err
+		}
+	}
 	d.written = true // or not, whatever is returned from here on
 	if err := d.keepRecord(data); err != nil {
 		return job.Build{}, err
