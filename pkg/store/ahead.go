@@ -252,6 +252,18 @@ func (a *writeAhead) has(id uuid.UUID) bool {
 	return ok
 }
 
+// record is the record of a build that the log makes durable: its files were made whole
+// at the start.
+func (a *writeAhead) record(p place) (data []byte, ok bool) {
+	if a.journal == nil { // it could only be read
+		return nil, false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	e, ok := a.pending[p.id]
+	return e.record, ok && e.place == p
+}
+
 // close settles what is in the log, since who removes a build by hand while nothing
 // runs does not want it back, and closes it.
 func (a *writeAhead) close() error {

@@ -21,6 +21,7 @@ import (
 	"builder/pkg/store"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 )
 
@@ -423,5 +424,33 @@ func TestUnknownThenOther(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRecordedLogged: a build that is in the log has ended, whatever the disk says: one
+// that went on would be overwritten from there.
+func TestRecordedLogged(t *testing.T) {
+	fsys, dir := disktest.New(1), scratch(t)
+	s := open(t, fsys, dir)
+	want := mustCommit(t, s, buildOf("hello", 1), []string{"one"}, nil)
+	if err := s.Die(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(fsys, dir, func(uuid.UUID) bool { return true }, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	fsys.Inject(
+		disktest.Fault{Op: disktest.OpSync, N: 1, Err: syscall.EIO, Sticky: true},
+		disktest.Fault{Op: disktest.OpRead, N: 1, Err: syscall.EIO, Sticky: true},
+	)
+	got, ok, err := s.Recorded("hello", number(1))
+	fsys.Heal()
+	if diff := cmp.Diff(want, got); !ok || err != nil || diff != "" {
+		t.Fatalf("%v, %v %s", ok, err, diff)
+	}
+	if _, err := s.Build(number(1)); err != nil {
+		t.Error(err)
 	}
 }

@@ -122,6 +122,13 @@ func (s *Store) readFile(name string) ([]byte, error) {
 // draft of that build.
 func (s *Store) Recorded(jobName string, id uuid.UUID) (job.Build, bool, error) {
 	p := place{ours, directoryName(jobName), id}
+	if data, ok := s.ahead.record(p); ok {
+		r, err := decodeRecord(data)
+		if err == nil {
+			s.index.add(rowOf(p, r.build))
+		}
+		return r.build, err == nil, err
+	}
 	r, err := s.readRecord(s.dir(p))
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrDamaged):
