@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"builder/pkg/disk"
@@ -24,6 +25,9 @@ const (
 	// maxGroup bounds the octets that are synced together, since a batch of the
 	// journal has a limit, too.
 	maxGroup = 8 << 20
+	// maxPending bounds the log where it can not be dropped, or only slowly. Builds are
+	// synced one by one then.
+	maxPending = 16 << 20
 	// aheadRest is how long the disk is left alone that did not let the log be dropped.
 	aheadRest = 10 * time.Second
 )
@@ -45,14 +49,16 @@ type writeAhead struct {
 	barrier disk.Barrier // nil if there is none
 	// generation counts the barriers, from 1. A build may be added if all its files
 	// were opened in the present one.
-	generation uint64
+	generation atomic.Uint64
 
 	writing sync.Mutex // the journal
 
 	mu      sync.Mutex
 	next    *group              // it is not written yet; nil if there is none
 	pending map[uuid.UUID]entry // in the log
-	resting time.Time           // no settling by itself before it
+	octets  int                 // of them
+	busy    bool                // it settles by itself
+	resting time.Time           // it does not before then
 
 	settling   sync.Mutex
 	settled    map[uuid.UUID]entry // of the one settling: their files are durable
@@ -104,11 +110,12 @@ func (a *writeAhead) open() error {
 		}
 		e.doubtful = true
 		a.pending[id] = e
+		a.octets += e.size()
 	}
 	switch {
 	case a.journal == nil:
 	case a.barrier != nil:
-		a.generation = 1
+		a.generation.Store(1)
 	default:
 		if err := a.leave(); err != nil {
 			s.log.Error().Err(err).Msg("the log of committed builds stays, until the next start")
@@ -167,11 +174,7 @@ func (s *Store) readAhead() (map[uuid.UUID]entry, error) {
 }
 
 // begin says in which generation a build begins, before it opens a file.
-func (a *writeAhead) begin() (generation uint64) {
-	a.commits.RLock()
-	defer a.commits.RUnlock()
-	return a.generation
-}
+func (a *writeAhead) begin() (generation uint64) { return a.generation.Load() }
 
 // commit calls write and then adds the entry that it returns, if a build of that
 // generation may still be added. After an error it is not in the log, unless that is
@@ -179,7 +182,7 @@ func (a *writeAhead) begin() (generation uint64) {
 func (a *writeAhead) commit(generation uint64, write func() (entry, error)) (ok bool, err error) {
 	a.commits.RLock()
 	defer a.commits.RUnlock()
-	if generation == 0 || generation != a.generation {
+	if generation == 0 || generation != a.generation.Load() || a.full() {
 		return false, nil
 	}
 	e, err := write()
@@ -214,11 +217,14 @@ func (a *writeAhead) add(e entry) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.pending[e.place.id] = e
-	if a.journal.CompactDue() && time.Now().After(a.resting) {
-		a.resting = time.Now().Add(aheadRest)
-		a.background.Go(a.settleLogged)
-	}
+	a.octets += e.size()
 	return nil
+}
+
+func (a *writeAhead) full() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.octets >= maxPending
 }
 
 // write writes a group when the one before it is durable.
@@ -232,6 +238,9 @@ func (a *writeAhead) write(g *group) {
 	}
 	a.mu.Unlock()
 	g.err = a.journal.Append(g.records...)
+	if a.journal.CompactDue() { // asked here: it waits for an Append
+		a.settleSoon()
+	}
 }
 
 // certain makes sure that an entry is not in the log whose outcome was unknown.

@@ -89,12 +89,14 @@ func (d *Draft) end() {
 // they are small.
 func (d *Draft) keepRecord(data []byte) error {
 	if int64(len(data))+d.console.DiskSize() <= maxAhead {
+		text, index, err := d.console.Octets()
+		if err != nil {
+			// It may still be there to be synced.
+			d.store.log.Error().Err(err).Stringer("build", d.place.id).Msg("build is synced by itself")
+			return d.writeRecord(data, d.syncRecord)
+		}
 		logged, err := d.store.ahead.commit(d.generation, func() (entry, error) {
-			text, index, err := d.console.Octets()
-			if err == nil {
-				err = d.writeRecord(data, nil)
-			}
-			return entry{place: d.place, record: data, text: text, index: index}, err
+			return entry{place: d.place, record: data, text: text, index: index}, d.writeRecord(data, nil)
 		})
 		if logged {
 			return err

@@ -56,6 +56,9 @@ func decodeEntry(data []byte) (entry, error) {
 	return e, nil
 }
 
+// size is how many octets of memory it takes.
+func (e entry) size() int { return len(e.record) + len(e.text) + len(e.index) }
+
 // part is one file of a build.
 type part struct {
 	name string

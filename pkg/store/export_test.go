@@ -47,6 +47,15 @@ func (s *Store) Settle() error { return s.ahead.settle() }
 // Logged reports whether a build is in the log.
 func (s *Store) Logged(id uuid.UUID) bool { return s.ahead.has(id) }
 
+// Settling reports whether somebody waits for commits to end, to drop the log.
+func (s *Store) Settling() bool {
+	if s.ahead.commits.TryRLock() {
+		s.ahead.commits.RUnlock()
+		return false
+	}
+	return true
+}
+
 // Die closes the Store as the end of the process does: the log stays.
 func (s *Store) Die() error { return errors.Join(s.ahead.release(), s.index.close()) }
 

@@ -32,8 +32,9 @@ func (a *writeAhead) settle() error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for id := range settled {
+	for id, e := range settled {
 		delete(a.pending, id)
+		a.octets -= e.size()
 	}
 	return nil
 }
@@ -49,7 +50,7 @@ func (a *writeAhead) sync() (synced map[uuid.UUID]entry, err error) {
 	a.commits.Lock()
 	barrier := a.barrier
 	a.barrier = next
-	a.generation++
+	a.generation.Add(1)
 	a.mu.Lock()
 	synced = maps.Clone(a.pending)
 	a.mu.Unlock()
@@ -72,15 +73,32 @@ func (a *writeAhead) sync() (synced map[uuid.UUID]entry, err error) {
 	return synced, err
 }
 
+// settleSoon settles in the background, unless that is being done, or has just failed.
+func (a *writeAhead) settleSoon() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.busy || time.Now().Before(a.resting) {
+		return
+	}
+	a.busy = true
+	a.background.Go(func() {
+		var rest time.Time
+		if !a.settleLogged() {
+			rest = time.Now().Add(aheadRest)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.busy, a.resting = false, rest
+	})
+}
+
 // settleLogged is settle for when nobody waits for it.
-func (a *writeAhead) settleLogged() {
+func (a *writeAhead) settleLogged() bool {
 	began := time.Now()
 	if err := a.settle(); err != nil {
 		a.store.log.Error().Err(err).Msg("builds that were committed stay in the log")
-		return
+		return false
 	}
 	a.store.log.Debug().Dur("dur", time.Since(began)).Msg("the log of committed builds was dropped")
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.resting = time.Time{}
+	return true
 }

@@ -1,6 +1,11 @@
 package store_test
 
 import (
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"builder/pkg/disk"
@@ -8,10 +13,11 @@ import (
 	"builder/pkg/store"
 )
 
-// beforeBarrier calls something before a barrier is synced.
+// beforeBarrier calls something before a barrier is synced, or refuses that.
 type beforeBarrier struct {
 	disk.FS
-	do func()
+	do      func()
+	refuses atomic.Bool
 }
 
 func (f *beforeBarrier) OpenBarrier(dir string) (disk.Barrier, error) {
@@ -30,6 +36,9 @@ type hookedBarrier struct {
 func (b hookedBarrier) Sync() error {
 	if b.by.do != nil {
 		b.by.do()
+	}
+	if b.by.refuses.Load() {
+		return syscall.EIO
 	}
 	return b.Barrier.Sync()
 }
@@ -63,4 +72,68 @@ func checkPinned(t *testing.T, s *store.Store, seed uint64) {
 	if m, err := s.Marks("hello", number(1)); err != nil || !m.Pinned {
 		t.Errorf("seed %d: %+v, %v", seed, m, err)
 	}
+}
+
+// TestNeverSettled: where the log can not be dropped it ends to grow: builds are synced
+// one by one then.
+func TestNeverSettled(t *testing.T) {
+	dir := scratch(t)
+	if !barrierHere(t, dir) {
+		t.Skip("no barrier on this file system")
+	}
+	hooked := &beforeBarrier{FS: disk.OS{}}
+	hooked.refuses.Store(true)
+	s := open(t, hooked, dir)
+	text := []string{strings.Repeat("x", 15<<10)}
+	n := 1
+	for mustCommit(t, s, buildOf("hello", n), text, nil); s.Logged(number(n)); n++ {
+		if n > 5000 {
+			t.Fatal("the log only grows")
+		}
+		mustCommit(t, s, buildOf("hello", n+1), text, nil)
+	}
+	hooked.refuses.Store(false)
+	if err := s.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, buildOf("hello", n+1), text, nil)
+	if !s.Logged(number(n + 1)) {
+		t.Error("the log was dropped, and takes no build")
+	}
+}
+
+// TestBeginWhileSettling: a build begins while others, and whoever drops the log, wait
+// for the disk. (If it does not, this test does not end.)
+func TestBeginWhileSettling(t *testing.T) {
+	s := open(t, disktest.New(1), scratch(t))
+	waiting, _, release := s.HoldLog()
+	var group sync.WaitGroup
+	group.Go(func() { commitQuietly(t, s, buildOf("hello", 1)) })
+	for waiting() < 1 {
+		runtime.Gosched()
+	}
+	group.Go(func() {
+		if err := s.Settle(); err != nil {
+			t.Error(err)
+		}
+	})
+	for !s.Settling() {
+		runtime.Gosched()
+	}
+	begin(t, s, 2)
+	release()
+	group.Wait()
+}
+
+// TestUnreadableConsole: a console that can not be read back is synced, and no reason to
+// refuse the build.
+func TestUnreadableConsole(t *testing.T) {
+	fsys := disktest.New(1)
+	s := open(t, fsys, scratch(t))
+	d := begin(t, s, 1)
+	fsys.Inject(disktest.Fault{Op: disktest.OpRead, N: 1, Err: syscall.EIO, Sticky: true})
+	if _, err := d.Commit(buildOf("hello", 1)); err != nil {
+		t.Error(err)
+	}
+	fsys.Heal()
 }
