@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -454,3 +457,53 @@ func TestRecordedLogged(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLogOfLaterRelease: a build in the log whose record this release can not read is
+// made whole all the same, and does not look like damage to the log.
+func TestLogOfLaterRelease(t *testing.T) {
+	fsys, dir := disktest.New(1), scratch(t)
+	s := open(t, fsys, dir)
+	mustCommit(t, s, buildOf("hello", 1), []string{"one"}, nil)
+	name := filepath.Join(dir, "v1/builds/hello", number(1).String(), "record")
+	if err := s.Die(); err != nil {
+		t.Fatal(err)
+	}
+	changed := func(record []byte) []byte { // it is in the entry as it is in the file
+		return bytes.Replace(record, []byte("builder\n\x00\x00\x00\x01"), []byte("builder\n\x00\x00\x00\x02"), 1)
+	}
+	log := filepath.Join(dir, "v1/ahead")
+	read, err := journal.Read(fsys, log, func() *records { return &records{} })
+	if err != nil || len(*read) != 1 {
+		t.Fatal(read, err)
+	}
+	other := filepath.Join(dir, "other")
+	j, _, err := journal.Open(fsys, other, func() *records { return &records{} }, journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(j.Append(changed((*read)[0])), j.Close(), fsys.Rename(log, log+".old"), fsys.Rename(other, log)); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, fsys, dir)
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got, err := io.ReadAll(f); err != nil || got[11] != 2 {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := s.Settle(); err != nil {
+		t.Error(err)
+	}
+}
+
+// records are those of a journal, as they are.
+type records [][]byte
+
+func (r *records) Apply(record []byte) error {
+	*r = append(*r, bytes.Clone(record))
+	return nil
+}
+
+func (r *records) Snapshot() iter.Seq[[]byte] { return slices.Values(*r) }

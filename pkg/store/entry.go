@@ -12,13 +12,16 @@ import (
 	"builder/pkg/console"
 	"builder/pkg/der"
 	"builder/pkg/disk"
+	"builder/pkg/job"
 
 	"github.com/google/uuid"
 )
 
 // entry is a committed build in the log: what its files hold.
 //
-//	SEQUENCE { record, console, index UTF8String }
+//	SEQUENCE { directory, uuid, record, console, index UTF8String }
+//
+// The directory is the job's. A record may be of a later release.
 type entry struct {
 	place               place
 	record, text, index []byte
@@ -31,6 +34,8 @@ type entry struct {
 func (e entry) encode() []byte {
 	var w der.Writer
 	w.Sequence(func() {
+		w.Text(e.place.job)
+		w.Octets(e.place.id[:])
 		w.Octets(e.record)
 		w.Octets(e.text)
 		w.Octets(e.index)
@@ -42,15 +47,12 @@ func (e entry) encode() []byte {
 func decodeEntry(data []byte) (entry, error) {
 	reader := der.NewReader(bytes.Clone(data))
 	in := reader.Enter(der.Sequence)
-	e := entry{record: in.Octets(), text: in.Octets(), index: in.Octets()}
-	reader.Done()
-	err := reader.Err()
-	if err == nil {
-		var r record
-		r, err = decodeRecord(e.record)
-		e.place = place{ours, directoryName(r.build.Job), r.build.UUID}
+	e := entry{
+		place:  place{ours, in.Text(), job.DecodeUUID(&in)},
+		record: in.Octets(), text: in.Octets(), index: in.Octets(),
 	}
-	if err != nil {
+	reader.Done()
+	if err := reader.Err(); err != nil {
 		return entry{}, fmt.Errorf("reading a committed build: %w", err)
 	}
 	return e, nil
