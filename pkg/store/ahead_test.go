@@ -330,6 +330,9 @@ func TestLogDamaged(t *testing.T) {
 	if !errors.As(err, &damage) || damage.File != files[0] || !strings.Contains(err.Error(), "move") {
 		t.Fatalf("opened with a damaged log: %v", err)
 	}
+	if _, err := store.Verify(context.Background(), disk.OS{}, dir, store.VerifyOptions{}); !errors.As(err, &damage) {
+		t.Errorf("verified a damaged log: %v", err)
+	}
 	if err := os.Rename(filepath.Join(dir, "v1/ahead"), filepath.Join(dir, "ahead.damaged")); err != nil {
 		t.Fatal(err)
 	}

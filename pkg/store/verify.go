@@ -211,14 +211,14 @@ func (v *verifier) lookAtBuilds() error {
 // was not building when the schedule was asked, is damaged. Of one that is
 // building anything may be there, and one in the log is made whole by the next start.
 func (v *verifier) reportBuilds() error {
+	logged, err := v.store.readAhead() // also when nothing is suspect: no server starts with a damaged one
+	if err != nil {
+		return err
+	}
 	if len(v.suspects) == 0 {
 		return nil
 	}
 	scheduled, err := v.schedule()
-	if err != nil {
-		return err
-	}
-	logged, err := v.store.readAhead()
 	if err != nil {
 		return err
 	}
