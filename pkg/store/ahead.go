@@ -274,13 +274,14 @@ func (a *writeAhead) record(p place) (data []byte, ok bool) {
 }
 
 // close settles what is in the log, since who removes a build by hand while nothing
-// runs does not want it back, and closes it.
+// runs does not want it back, and closes it. Closing again does nothing.
 func (a *writeAhead) close() error {
 	a.background.Wait()
-	if len(a.pending) > 0 {
+	err := a.certain()
+	if a.journal != nil && len(a.pending) > 0 {
 		a.settleLogged()
 	}
-	return a.release()
+	return errors.Join(err, a.release())
 }
 
 func (a *writeAhead) release() error {

@@ -510,3 +510,31 @@ func (r *records) Apply(record []byte) error {
 }
 
 func (r *records) Snapshot() iter.Seq[[]byte] { return slices.Values(*r) }
+
+// TestCloseUnknown: after a clean stop nothing comes back that is removed meanwhile, by
+// an earlier release, say.
+func TestCloseUnknown(t *testing.T) {
+	for _, seed := range seeds(t, 8) {
+		fsys, dir := disktest.New(seed), scratch(t)
+		s := open(t, fsys, dir)
+		d := begin(t, s, 1)
+		fsys.Inject(disktest.Fault{Op: disktest.OpSync, N: 1, Err: syscall.EIO, Sticky: true}, disktest.Fault{Op: disktest.OpTruncate, N: 1, Err: syscall.EIO})
+		if _, err := d.Commit(buildOf("hello", 1)); !errors.Is(err, journal.ErrUnknown) {
+			t.Fatal(err)
+		}
+		fsys.Heal()
+		if err := errors.Join(d.Suspend(), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		build := filepath.Join(dir, "v1/builds/hello", number(1).String())
+		for _, name := range []string{"record", "console", "console.index", "."} {
+			if err := fsys.Remove(filepath.Join(build, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s = open(t, fsys, dir)
+		if _, err := s.Build(number(1)); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
