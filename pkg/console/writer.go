@@ -16,9 +16,12 @@ import (
 // flushSize is how many octets Append gathers before it writes them.
 const flushSize = 256 << 10
 
+// keepSize is how many octets of both files, from their beginning, a Writer keeps.
+const keepSize = 16 << 10
+
 var errClosed = fmt.Errorf("writing console: %w", os.ErrClosed)
 
-// Writer appends to a console. Append, SetPartial, Flush, Sync and Close are for
+// Writer appends to a console. Append, SetPartial, Flush, Sync, Small and Close are for
 // one goroutine at a time; the others are safe to be called from any.
 //
 // After an error of a write or a sync it is not known what the files hold behind
@@ -35,6 +38,10 @@ type Writer struct {
 	partial     *Line
 	scratch     [covered]byte
 	err         error
+
+	// What Flush has written since Create, as long as it is no more than keepSize.
+	keptText, keptIndex []byte
+	keeps               bool
 
 	mu      sync.Mutex
 	visible view
@@ -57,7 +64,9 @@ func Create(fsys disk.FS, dir string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("creating console: %w", err)
 	}
-	return newWriter(fsys, f, 0, entry{}), nil
+	w := newWriter(fsys, f, 0, entry{})
+	w.keeps = true
+	return w, nil
 }
 
 // Reopen goes on with a console whose writer was killed: it reads it, cuts both
@@ -218,9 +227,20 @@ func (w *Writer) Flush() error {
 	if err := w.write(w.files.index, w.index); err != nil {
 		return err
 	}
+	w.keep()
 	w.text, w.index = w.text[:0], w.index[:0]
 	w.show(w.view())
 	return nil
+}
+
+// keep keeps what was written.
+func (w *Writer) keep() {
+	w.keeps = w.keeps && len(w.keptText)+len(w.keptIndex)+len(w.text)+len(w.index) <= keepSize
+	if !w.keeps {
+		w.keptText, w.keptIndex = nil, nil
+		return
+	}
+	w.keptText, w.keptIndex = append(w.keptText, w.text...), append(w.keptIndex, w.index...)
 }
 
 func (w *Writer) write(f disk.File, data []byte) error {
@@ -298,25 +318,11 @@ func (w *Writer) Lines() int64 { return w.now().lines }
 // Size is the number of octets of the text that were flushed.
 func (w *Writer) Size() int64 { return w.now().size }
 
-// DiskSize is how many octets both files have, of what was flushed.
-func (w *Writer) DiskSize() int64 {
-	v := w.now()
-	return v.size + v.pieces*entrySize
-}
-
-// Octets are those of both files, as far as they were flushed.
-func (w *Writer) Octets() (text, index []byte, err error) {
-	v := w.now()
-	text, index = make([]byte, v.size), make([]byte, v.pieces*entrySize)
-	for _, part := range []struct {
-		file   disk.File
-		octets []byte
-	}{{w.files.text, text}, {w.files.index, index}} {
-		if _, err := part.file.ReadAt(part.octets, 0); err != nil {
-			return nil, nil, fmt.Errorf("reading console: %w", err)
-		}
-	}
-	return text, index, nil
+// Small returns what both files hold, as far as it was flushed, if that is no more than
+// 16 KiB together and the Writer was made by Create. It is what was written: after an
+// error that nobody has heard of yet a disk may read as something else.
+func (w *Writer) Small() (text, index []byte, ok bool) {
+	return w.keptText, w.keptIndex, w.keeps
 }
 
 func (w *Writer) now() view {

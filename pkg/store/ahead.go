@@ -176,17 +176,15 @@ func (s *Store) readAhead() (map[uuid.UUID]entry, error) {
 // begin says in which generation a build begins, before it opens a file.
 func (a *writeAhead) begin() (generation uint64) { return a.generation.Load() }
 
-// commit calls write and then adds the entry that it returns, if a build of that
-// generation may still be added. After an error it is not in the log, unless that is
-// [journal.ErrUnknown].
-func (a *writeAhead) commit(generation uint64, write func() (entry, error)) (ok bool, err error) {
+// commit calls write and then adds the entry, if a build of that generation may still be
+// added. After an error it is not in the log, unless that is [journal.ErrUnknown].
+func (a *writeAhead) commit(generation uint64, e entry, write func() error) (ok bool, err error) {
 	a.commits.RLock()
 	defer a.commits.RUnlock()
 	if generation == 0 || generation != a.generation.Load() || a.full() {
 		return false, nil
 	}
-	e, err := write()
-	if err != nil {
+	if err := write(); err != nil {
 		return true, err
 	}
 	if err := a.add(e); err != nil {

@@ -88,16 +88,10 @@ func (d *Draft) end() {
 // keepRecord writes the record and makes it durable, and the console: by the log if
 // they are small.
 func (d *Draft) keepRecord(data []byte) error {
-	if int64(len(data))+d.console.DiskSize() <= maxAhead {
-		text, index, err := d.console.Octets()
-		if err != nil {
-			// It may still be there to be synced.
-			d.store.log.Error().Err(err).Stringer("build", d.place.id).Msg("build is synced by itself")
-			return d.writeRecord(data, d.syncRecord)
-		}
-		logged, err := d.store.ahead.commit(d.generation, func() (entry, error) {
-			return entry{place: d.place, record: data, text: text, index: index}, d.writeRecord(data, nil)
-		})
+	text, index, small := d.console.Small()
+	e := entry{place: d.place, record: data, text: text, index: index}
+	if small && e.size() <= maxAhead {
+		logged, err := d.store.ahead.commit(d.generation, e, func() error { return d.writeRecord(data, nil) })
 		if logged {
 			return err
 		}
