@@ -40,8 +40,9 @@ func (b *barrier) Sync() error {
 		switch {
 		case do.apply:
 			n.content.sync()
-		case do.partial:
+		case do.partial && n.content.dirty():
 			n.content.failSync(evict, b.fs.picker())
+			n.losses++
 		}
 	}
 	if do.partial {

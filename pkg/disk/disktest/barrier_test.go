@@ -2,6 +2,7 @@ package disktest_test
 
 import (
 	"errors"
+	"os"
 	"syscall"
 	"testing"
 
@@ -52,6 +53,27 @@ func TestBarrier(t *testing.T) {
 				return errors.New("no error of what another barrier lost")
 			}
 			return b.Sync() // proves nothing
+		}, false},
+		"failed before a sync": {func(fsys *disktest.FS) error {
+			f, err := fsys.OpenFile("/c", os.O_WRONLY|os.O_CREATE, 0o644)
+			if err != nil {
+				return err
+			}
+			if _, err := f.Write([]byte("written")); err != nil {
+				return err
+			}
+			b, err := fsys.OpenBarrier("/")
+			if err != nil {
+				return err
+			}
+			fsys.Inject(disktest.Fault{Op: disktest.OpBarrier, N: 1, Err: syscall.EIO})
+			if err := b.Sync(); !errors.Is(err, syscall.EIO) {
+				return errors.New("no error")
+			}
+			if err := f.Sync(); !errors.Is(err, syscall.EIO) {
+				return errors.New("no error of what a barrier lost of the file")
+			}
+			return f.Sync() // proves nothing
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -117,6 +117,9 @@ func (c *content) resize(size int) {
 	c.data = c.data[:size]
 }
 
+// dirty reports whether anything waits for a sync.
+func (c *content) dirty() bool { return len(c.length.versions) > 0 || len(c.pieces) > 0 }
+
 func (c *content) sync() {
 	c.length.sync()
 	for i, p := range c.pieces {

@@ -16,6 +16,7 @@ type file struct {
 	name   string
 	flag   int
 	offset int64
+	seen   int // of the node's losses
 	closed bool
 }
 
@@ -142,7 +143,9 @@ func (h *file) Truncate(size int64) error {
 
 // Sync makes data and length durable. One that fails leaves any part of them on
 // disk, and the rest to no later sync: that returns nil without having written
-// what was not written again. Readers then see the new data or the old.
+// what was not written again. Readers then see the new data or the old. Any sync of
+// the file that has failed since it was opened, a barrier's too, is an error of the next
+// Sync of each who has it open.
 func (h *file) Sync() error {
 	do := h.begin(OpSync)
 	defer h.fs.mu.Unlock()
@@ -151,8 +154,13 @@ func (h *file) Sync() error {
 		h.node.content.sync()
 	case do.partial:
 		h.node.content.failSync(h.fs.rng.IntN(2) == 0, h.fs.picker())
+		h.node.losses++
 		h.fs.losses++
 	}
+	if do.err == nil && h.seen != h.node.losses {
+		do.err = syscall.EIO
+	}
+	h.seen = h.node.losses
 	if do.err != nil {
 		return h.fail("sync", do.err)
 	}

@@ -71,6 +71,7 @@ type node struct {
 	mode    fs.FileMode
 	entries map[string]*node // of a directory
 	content content          // of a file
+	losses  int              // syncs that failed
 }
 
 func newDir(mode fs.FileMode) *node {
@@ -92,7 +93,7 @@ func (f *FS) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
-	return &file{fs: f, node: n, name: name, flag: flag}, nil
+	return &file{fs: f, node: n, name: name, flag: flag, seen: n.losses}, nil
 }
 
 func (f *FS) open(name string, flag int, perm fs.FileMode) (*node, error) {
