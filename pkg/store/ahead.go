@@ -148,9 +148,7 @@ func (a *writeAhead) leave() error {
 			return err
 		}
 	}
-	a.settled = a.pending
-	err := a.journal.Compact()
-	a.settled = nil
+	err := a.compact(a.pending)
 	if err == nil {
 		clear(a.pending)
 	}

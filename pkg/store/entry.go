@@ -140,8 +140,11 @@ func newRecent(settled map[uuid.UUID]entry) *recent {
 	return &recent{settled, map[uuid.UUID]entry{}}
 }
 
-// Apply implements [journal.State].
+// Apply implements [journal.State]. An empty record is none.
 func (r *recent) Apply(record []byte) error {
+	if len(record) == 0 {
+		return nil
+	}
 	e, err := decodeEntry(record)
 	if err != nil {
 		return err

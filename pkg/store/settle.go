@@ -23,9 +23,7 @@ func (a *writeAhead) settle() error {
 	}
 	settled, err := a.sync()
 	if err == nil {
-		a.settled = settled
-		err = a.journal.Compact()
-		a.settled = nil
+		err = a.compact(settled)
 	}
 	if err != nil {
 		return fmt.Errorf("dropping the log of committed builds: %w", err)
@@ -37,6 +35,21 @@ func (a *writeAhead) settle() error {
 		a.octets -= e.size()
 	}
 	return nil
+}
+
+// compact drops what was settled. Before it there has to be a batch: Compact leaves a
+// snapshot alone that nothing has come behind, and those may be in it that were
+// committed while the last one was made.
+func (a *writeAhead) compact(settled map[uuid.UUID]entry) error {
+	a.writing.Lock()
+	err := a.journal.Append(nil)
+	a.writing.Unlock()
+	if err != nil {
+		return err
+	}
+	a.settled = settled
+	defer func() { a.settled = nil }()
+	return a.journal.Compact()
 }
 
 // sync makes the files of what is pending durable. It stays pending as long as it is in

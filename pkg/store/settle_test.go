@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"builder/pkg/disk"
 	"builder/pkg/disk/disktest"
+	"builder/pkg/journal"
 	"builder/pkg/store"
 )
 
@@ -157,4 +159,27 @@ func TestConsoleNotReadBack(t *testing.T) {
 			t.Errorf("seed %d: %q, %v", seed, text(lines), err)
 		}
 	}
+}
+
+// TestSettleAgain: builds that were committed while the log was being dropped leave it
+// the next time, also when nothing has come since.
+func TestSettleAgain(t *testing.T) {
+	fsys, dir := disktest.New(1), scratch(t)
+	hooked := &beforeBarrier{FS: fsys}
+	s := open(t, hooked, dir)
+	mustCommit(t, s, buildOf("hello", 1), []string{"one"}, nil)
+	hooked.do = func() { mustCommit(t, s, buildOf("hello", 2), []string{"two"}, nil) }
+	logged := func(want int) {
+		t.Helper()
+		if err := s.Settle(); err != nil {
+			t.Fatal(err)
+		}
+		left, err := journal.Read(fsys, filepath.Join(dir, "v1/ahead"), func() *records { return &records{} })
+		if err != nil || len(*left) != want {
+			t.Errorf("%d in the log, want %d: %v", len(*left), want, err)
+		}
+	}
+	logged(1)
+	hooked.do = nil
+	logged(0)
 }
