@@ -60,7 +60,7 @@ func (c *crowd) build(first, count int, rng *rand.Rand) {
 				})
 			}
 		}
-		d.Abandon() //nolint:errcheck // it is unfinished then
+		d.Abandon() // it is unfinished then
 		if err == nil && rng.IntN(3) == 0 && c.s.Pin(number(n)) == nil {
 			c.note(func() { c.pinned[n] = true })
 		}
@@ -206,7 +206,7 @@ func TestBesidePowerCut(t *testing.T) {
 		}
 		group.Go(func() {
 			for range 20 {
-				s.Settle() //nolint:errcheck // what does not succeed is done later
+				s.Settle() // what does not succeed is done later
 			}
 		})
 		group.Go(func() {
