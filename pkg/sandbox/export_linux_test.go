@@ -24,8 +24,13 @@ func (c *cgroups) Make(name string, res job.Resources) (*cgroup, []string, strin
 // OutOfMemory is outOfMemory.
 func (g *cgroup) OutOfMemory() bool { return g.outOfMemory() }
 
-// SetAge sets how old the directories of a place were when it was made of them.
+// Exact reports whether p goes by exact times.
+func Exact(p *Plain) bool { return p.exact }
+
+// SetAge sets how old the directories of a place were when it was made of them, and that
+// times are not exact.
 func SetAge(p Place, age time.Duration) {
 	pl := p.(*place)
+	pl.sandbox.exact = false
 	pl.used = pl.spare.parts[2].changed.Add(age) // the last one made
 }

@@ -23,6 +23,7 @@ type Plain struct {
 	root  string
 	slots int
 	fence *fence // nil without
+	exact bool   // see exactTimes
 
 	mu     sync.Mutex
 	idle   []*handle
@@ -56,7 +57,7 @@ func newPlain(root string, slots int, fence *fence) (*Plain, error) {
 			return nil, fmt.Errorf("opening the directory for builds to accounts: %w", err)
 		}
 	}
-	p := &Plain{root: root, slots: slots, fence: fence, inUse: make(map[string]bool)}
+	p := &Plain{root: root, slots: slots, fence: fence, exact: fence == nil && slots > 0 && exactTimes(root), inUse: make(map[string]bool)}
 	for range slots {
 		p.stock(2 * slots) // those of a build, and of the one that is prepared beside it
 		p.stock(2 * slots)

@@ -11,8 +11,25 @@ import (
 )
 
 // untold is how long after it was made a change of a directory may not be told from
-// its making: times of files are as exact as the kernel's clock tick.
+// its making: where times are not exact they are those of the kernel's clock tick.
 const untold = 20 * time.Millisecond
+
+// exactTimes reports whether a change of a directory in root is always seen by its
+// times once they were asked for: Linux does so since 6.13, on most file systems.
+func exactTimes(root string) bool {
+	for range 3 { // once a tick may have come between
+		dir := filepath.Join(root, newName("probe"))
+		if os.Mkdir(dir, 0o700) != nil {
+			return false
+		}
+		was := lastChange(dir)
+		changed := os.Chmod(dir, 0o500) == nil && lastChange(dir) != was
+		if os.Remove(dir) != nil || !changed {
+			return false
+		}
+	}
+	return true
+}
 
 // spare is a directory with the directories of a place that is not used. A place is
 // made of it by giving it another name.
@@ -76,7 +93,8 @@ func (s *spare) asNew(pl *place) bool {
 // nor anything in it.
 func (s *spare) untouched(pl *place, part int) bool {
 	was := s.parts[part]
-	return was != (untouched{}) && pl.used.Sub(was.changed) >= untold && lastChange(pl.parts()[part]) == was
+	told := pl.sandbox.exact || pl.used.Sub(was.changed) >= untold
+	return told && was != (untouched{}) && lastChange(pl.parts()[part]) == was
 }
 
 // drop removes a spare. What can not be removed is found by the next Sweep.
