@@ -152,7 +152,7 @@ func (p *place) Destroy() error {
 		p.guard.release()
 	}
 	p.sandbox.forget(filepath.Base(p.dir))
-	p.sandbox.stock(p.sandbox.slots)
+	p.sandbox.stock()
 	if err != nil {
 		return fmt.Errorf("destroying place: %w", err)
 	}

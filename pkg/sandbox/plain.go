@@ -34,7 +34,7 @@ type Plain struct {
 
 // NewPlain returns a Plain that makes its places below the directory root, which
 // is made, for this user only, if it is missing. One supervisor process and the
-// directories of two places for each of slots are made ahead, so that a build need
+// directories of one place for each of slots are made ahead, so that a build need
 // not wait for them; more builds at a time make more. Close removes them.
 //
 // The calling process becomes the parent of orphans among its descendants, and
@@ -59,8 +59,7 @@ func newPlain(root string, slots int, fence *fence) (*Plain, error) {
 	}
 	p := &Plain{root: root, slots: slots, fence: fence, exact: fence == nil && slots > 0 && exactTimes(root), inUse: make(map[string]bool)}
 	for range slots {
-		p.stock(2 * slots) // those of a build, and of the one that is prepared beside it
-		p.stock(2 * slots)
+		p.stock()
 		if fence != nil && fence.sudo {
 			continue
 		}

@@ -62,7 +62,9 @@ func (p *Plain) makeSpare() (spare, error) {
 			return spare{}, err
 		}
 	}
-	s.look(pl)
+	if p.fence == nil { // else no place is used again
+		s.look(pl)
+	}
 	return s, nil
 }
 
@@ -118,11 +120,11 @@ func (p *Plain) spare() (spare, error) {
 
 // stock makes what is spare for the next build. When that fails the next build
 // makes its own, and tells if that fails too.
-func (p *Plain) stock(enough int) {
+func (p *Plain) stock() {
 	p.mu.Lock()
-	some := p.closed || len(p.spares) >= enough
+	enough := p.closed || len(p.spares) >= p.slots
 	p.mu.Unlock()
-	if some {
+	if enough {
 		return
 	}
 	if s, err := p.makeSpare(); err == nil {
@@ -146,6 +148,7 @@ func (p *Plain) keepSpare(s spare) {
 // reuse makes a spare of a place that is over, if it is as good as a new one.
 func (p *Plain) reuse(pl *place) bool {
 	p.mu.Lock()
+	// Those of a build, and of the one that is prepared beside it.
 	wanted := !p.closed && p.fence == nil && len(p.spares) < 2*p.slots
 	p.mu.Unlock()
 	if !wanted {
