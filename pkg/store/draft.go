@@ -87,7 +87,7 @@ func (s *Store) Resume(jobName string, id uuid.UUID) (*Draft, error) {
 		d.hold.release()
 		return nil, fmt.Errorf("resuming build %v: %w", id, err)
 	}
-	d.resumed, d.generation = true, 0
+	d.resumed = true
 	return d, nil
 }
 

@@ -122,6 +122,11 @@ func (e entry) sync(s *Store) error {
 			return err
 		}
 	}
+	return s.syncNames(dir)
+}
+
+// syncNames makes the names in the directory of a build of ours durable, and its own.
+func (s *Store) syncNames(dir string) error {
 	for _, name := range []string{dir, filepath.Dir(dir), s.builds()} {
 		if err := s.fsys.SyncDir(name); err != nil {
 			return err

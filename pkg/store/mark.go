@@ -100,9 +100,10 @@ func (s *Store) pin(id uuid.UUID, set bool) error {
 		return err
 	}
 	// Also when nothing was changed: whoever did may not have come to that yet.
-	err = s.fsys.SyncDir(dir)
-	if err == nil && s.ahead.has(id) { // only the log makes the name of its directory durable
-		err = errors.Join(s.fsys.SyncDir(filepath.Dir(dir)), s.fsys.SyncDir(s.builds()))
+	if s.ahead.has(id) { // only the log makes the name of its directory durable
+		err = s.syncNames(dir)
+	} else {
+		err = s.fsys.SyncDir(dir)
 	}
 	if errors.Is(err, fs.ErrNotExist) { // what is not pinned any more may be pruned at once
 		if !set {

@@ -24,11 +24,7 @@ func TestUnknown(t *testing.T) {
 		if err := fill(d, []string{"a line"}, nil); err != nil {
 			t.Fatal(err)
 		}
-		// Neither is the log written nor can that be taken back.
-		fsys.Inject(disktest.Fault{Op: disktest.OpSync, N: 1, Err: syscall.EIO, Sticky: true}, disktest.Fault{Op: disktest.OpTruncate, N: 1, Err: syscall.EIO})
-		if _, err := d.Commit(buildOf("hello", 1)); !errors.Is(err, journal.ErrUnknown) {
-			t.Fatal(err)
-		}
+		commitUnknown(t, fsys, d)
 		fsys.Heal()
 		if err := d.Abandon(); err != nil {
 			t.Fatal(err)
@@ -37,6 +33,16 @@ func TestUnknown(t *testing.T) {
 		if _, err := s.Build(number(1)); !errors.Is(err, store.ErrNotFound) {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
+	}
+}
+
+// commitUnknown commits build 1 on a disk on which neither the log is written nor can
+// that be taken back, from then on.
+func commitUnknown(t *testing.T, fsys *disktest.FS, d *store.Draft) {
+	t.Helper()
+	fsys.Inject(disktest.Fault{Op: disktest.OpSync, N: 1, Err: syscall.EIO, Sticky: true}, disktest.Fault{Op: disktest.OpTruncate, N: 1, Err: syscall.EIO})
+	if _, err := d.Commit(buildOf("hello", 1)); !errors.Is(err, journal.ErrUnknown) {
+		t.Fatal(err)
 	}
 }
 
@@ -68,10 +74,7 @@ func TestUnknownThenOther(t *testing.T) {
 				fsys, dir := disktest.New(seed), scratch(t)
 				s := open(t, fsys, dir)
 				d := begin(t, s, 1)
-				fsys.Inject(disktest.Fault{Op: disktest.OpSync, N: 1, Err: syscall.EIO, Sticky: true}, disktest.Fault{Op: disktest.OpTruncate, N: 1, Err: syscall.EIO})
-				if _, err := d.Commit(buildOf("hello", 1)); !errors.Is(err, journal.ErrUnknown) {
-					t.Fatal(err)
-				}
+				commitUnknown(t, fsys, d)
 				if err := end(fsys, s, d); err != nil {
 					t.Fatal(err)
 				}
@@ -92,10 +95,7 @@ func TestCloseUnknown(t *testing.T) {
 		fsys, dir := disktest.New(seed), scratch(t)
 		s := open(t, fsys, dir)
 		d := begin(t, s, 1)
-		fsys.Inject(disktest.Fault{Op: disktest.OpSync, N: 1, Err: syscall.EIO, Sticky: true}, disktest.Fault{Op: disktest.OpTruncate, N: 1, Err: syscall.EIO})
-		if _, err := d.Commit(buildOf("hello", 1)); !errors.Is(err, journal.ErrUnknown) {
-			t.Fatal(err)
-		}
+		commitUnknown(t, fsys, d)
 		fsys.Heal()
 		if err := errors.Join(d.Suspend(), s.Close()); err != nil {
 			t.Fatal(err)
