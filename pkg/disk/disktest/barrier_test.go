@@ -2,10 +2,10 @@ package disktest_test
 
 import (
 	"errors"
-	"os"
 	"syscall"
 	"testing"
 
+	"builder/pkg/disk"
 	"builder/pkg/disk/disktest"
 )
 
@@ -14,66 +14,27 @@ import (
 func TestBarrier(t *testing.T) {
 	const want = "a=closed b=open"
 	for name, test := range map[string]struct {
-		barrier func(*disktest.FS) error
+		barrier func(script)
 		kept    bool // always
 	}{
-		"none": {func(*disktest.FS) error { return nil }, false},
-		"synced": {func(fsys *disktest.FS) error {
-			b, err := fsys.OpenBarrier("/")
-			if err != nil {
-				return err
-			}
-			return b.Sync()
-		}, true},
-		"failed": {func(fsys *disktest.FS) error {
-			b, err := fsys.OpenBarrier("/")
-			if err != nil {
-				return err
-			}
-			fsys.Inject(disktest.Fault{Op: disktest.OpBarrier, N: 1, Err: syscall.EIO})
-			if err := b.Sync(); !errors.Is(err, syscall.EIO) {
-				return errors.New("no error")
-			}
-			return b.Sync() // proves nothing
+		"none":   {func(script) {}, false},
+		"synced": {func(s script) { s.check(s.barrier().Sync()) }, true},
+		"failed": {func(s script) {
+			b := s.barrier()
+			s.lose(b)
+			s.check(b.Sync()) // proves nothing
 		}, false},
-		"failed for others": {func(fsys *disktest.FS) error {
-			b, err := fsys.OpenBarrier("/")
-			if err != nil {
-				return err
-			}
-			other, err := fsys.OpenBarrier("/")
-			if err != nil {
-				return err
-			}
-			fsys.Inject(disktest.Fault{Op: disktest.OpBarrier, N: 1, Err: syscall.EIO})
-			if err := other.Sync(); !errors.Is(err, syscall.EIO) {
-				return errors.New("no error")
-			}
-			if err := b.Sync(); !errors.Is(err, syscall.EIO) {
-				return errors.New("no error of what another barrier lost")
-			}
-			return b.Sync() // proves nothing
+		"failed for others": {func(s script) {
+			b, other := s.barrier(), s.barrier()
+			s.lose(other)
+			s.lost(b.Sync())
+			s.check(b.Sync()) // proves nothing
 		}, false},
-		"failed before a sync": {func(fsys *disktest.FS) error {
-			f, err := fsys.OpenFile("/c", os.O_WRONLY|os.O_CREATE, 0o644)
-			if err != nil {
-				return err
-			}
-			if _, err := f.Write([]byte("written")); err != nil {
-				return err
-			}
-			b, err := fsys.OpenBarrier("/")
-			if err != nil {
-				return err
-			}
-			fsys.Inject(disktest.Fault{Op: disktest.OpBarrier, N: 1, Err: syscall.EIO})
-			if err := b.Sync(); !errors.Is(err, syscall.EIO) {
-				return errors.New("no error")
-			}
-			if err := f.Sync(); !errors.Is(err, syscall.EIO) {
-				return errors.New("no error of what a barrier lost of the file")
-			}
-			return f.Sync() // proves nothing
+		"failed before a sync": {func(s script) {
+			f := s.write("/c", 0, "written")
+			s.lose(s.barrier())
+			s.lost(f.Sync())
+			s.check(f.Sync()) // proves nothing
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,7 +43,7 @@ func TestBarrier(t *testing.T) {
 				s := script{t, disktest.New(seed)}
 				s.check(s.write("/a", 0, "closed").Close())
 				s.write("/b", 0, "open")
-				s.check(test.barrier(s.fs))
+				test.barrier(s)
 				if tree(t, s.fs.Crash(), "/") != want {
 					lost++
 				}
@@ -94,5 +55,28 @@ func TestBarrier(t *testing.T) {
 	}
 	if _, err := disktest.New(1).OpenBarrier("/missing"); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("a barrier on nothing: %v", err)
+	}
+}
+
+// barrier opens one.
+func (s script) barrier() disk.Barrier {
+	s.t.Helper()
+	b, err := s.fs.OpenBarrier("/")
+	s.check(err)
+	return b
+}
+
+// lose has the next sync of b fail.
+func (s script) lose(b disk.Barrier) {
+	s.t.Helper()
+	s.fs.Inject(disktest.Fault{Op: disktest.OpBarrier, N: 1, Err: syscall.EIO})
+	s.lost(b.Sync())
+}
+
+// lost checks that a sync told of what was lost.
+func (s script) lost(err error) {
+	s.t.Helper()
+	if !errors.Is(err, syscall.EIO) {
+		s.t.Fatalf("a sync of what was lost: %v", err)
 	}
 }
